@@ -1,0 +1,37 @@
+"""What rules may know of the session in which a script arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from policy.verdict import Environment, Profile
+
+if TYPE_CHECKING:
+    from policy.judgement import Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The session as far as it is known when a script is judged.
+
+    Attributes:
+        prepared: what each prepared statement may mean (more than one while a Parse, Close or SQL PREPARE is in
+            flight), by name as the server stores it; the strictest counts. A name that is missing is unknown.
+        temp_relations: unqualified names of temporary relations that this session made and still has.
+        transaction_status: "I", "T" or "E", as in ReadyForQuery.
+        search_path: None when unknown.
+    """
+
+    role: str = ""
+    database: str = ""
+    application_name: str = ""
+    environment: Environment = Environment.PRODUCTION
+    profile: Profile = Profile.GUARD
+    client_encoding: str = "UTF8"
+    standard_conforming_strings: bool = True
+    search_path: str | None = None
+    transaction_status: str = "I"
+    temp_relations: frozenset[str] = frozenset()
+    prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)

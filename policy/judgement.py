@@ -1,0 +1,161 @@
+"""The outcome of judging one script: its verdict, why, and what the script does to the session's own state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from policy.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes:
+        rule_id: the rule's id, e.g. "drop-table".
+        verdict: the rule's verdict here (already mapped by profile and environment).
+        message: what was found and in which object; no advice, no user literals.
+        hint: the way forward, from the rule's "Instead".
+        statement: index of the statement in the script.
+        span: start and end in the decoded script's characters; (0, 0) when not known.
+        relations: the objects concerned, as written ("public.users").
+    """
+
+    rule_id: str
+    verdict: Verdict
+    message: str
+    hint: str = ""
+    statement: int = 0
+    span: tuple[int, int] = (0, 0)
+    relations: tuple[str, ...] = ()
+
+
+class TransactionStep(StrEnum):
+    BEGIN = "begin"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    SAVEPOINT = "savepoint"
+    RELEASE = "release"
+    ROLLBACK_TO = "rollback to"
+    PREPARE = "prepare transaction"
+
+
+# --- what a statement, once it has succeeded, changes in the session's own state --------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepares:
+    """SQL PREPARE: from now on `name` means `judgement` (of its body, as if executed)."""
+
+    name: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Deallocates:
+    """DEALLOCATE; None is ALL."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Declares:
+    """DECLARE CURSOR: a portal of that name exists now; its query was judged as if it ran here."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClosesCursor:
+    """CLOSE; None is ALL."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatesTemp:
+    """A temporary relation of this unqualified name exists now."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetsTemp:
+    """The temporary relation may be gone, or the name may mean another; None is all of them."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetsRole:
+    """SET ROLE / SET SESSION AUTHORIZATION; None is reset."""
+
+    role: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetsSearchPath:
+    """SET search_path or set_config('search_path', …); None when the value is not known."""
+
+    value: str | None
+
+
+Effect = Prepares | Deallocates | Declares | ClosesCursor | CreatesTemp | ForgetsTemp | SetsRole | SetsSearchPath
+
+
+@dataclass(frozen=True, slots=True)
+class StatementReport:
+    """One statement of a script, as an operator reads it.
+
+    Attributes:
+        kind: its command in PostgreSQL's words, e.g. "DROP TABLE".
+        span: start and end in the decoded script's characters.
+        relations: objects that it names as a target, then those it reads; as written.
+        effects: applied in order once the statement's CommandComplete has come.
+        transaction: what it does to the transaction, when it is transaction control.
+    """
+
+    kind: str
+    span: tuple[int, int] = (0, 0)
+    relations: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    transaction: TransactionStep | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What policy says of one script.
+
+    Attributes:
+        context_free: the same for this text in every session of the engine that lexes alike, so it may be cached by
+            bytes alone. False when prepared names, temporary relations, role, … had a part in it.
+        literal_free: proven the same whatever the plain number and quoted-string constants are (DESIGN section 5).
+        display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    statements: tuple[StatementReport, ...] = ()
+    context_free: bool = True
+    literal_free: bool = False
+    display: str = ""
+
+    @property
+    def rule_ids(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(f.rule_id for f in self.findings))
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r for s in self.statements for r in s.relations))
+
+    @property
+    def is_inert(self) -> bool:
+        """No statement changes what later scripts mean: nothing to track when it runs."""
+        return all(not s.effects and s.transaction is None for s in self.statements)
+
+    @property
+    def only_rolls_back(self) -> bool:
+        """The script is ROLLBACK (or ROLLBACK TO) and nothing else; it always passes."""
+        steps = [s.transaction for s in self.statements]
+        return bool(steps) and all(s in (TransactionStep.ROLLBACK, TransactionStep.ROLLBACK_TO) for s in steps)

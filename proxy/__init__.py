@@ -1,0 +1,1 @@
+"""Everything that waits, listens, stores or shows: sessions, holds, audit, operator access, command line."""

@@ -1,0 +1,99 @@
+"""What a session's core wants done; the shell performs a list in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.events import Timer
+from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState
+
+
+@dataclass(frozen=True, slots=True)
+class SendToFrontend:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendToBackend:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Flush the entry to the audit log before anything behind it; on failure drop the rest and report RecordFailed."""
+
+    entry: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """Store the hold; report HoldOpened or OpenFailed."""
+
+    request: HoldRequest
+
+
+@dataclass(frozen=True, slots=True)
+class MoveHold:
+    """Move the hold in the store, best effort: what matters is already on record."""
+
+    hold_id: HoldId
+    to: HoldState
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    timer: Timer
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimer:
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class PauseFrontend:
+    """Stop reading the frontend: its high-water mark is reached while a script is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeFrontend:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Flush what was sent, close both links. `why` is for the log and the metric."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A judged script, for metrics."""
+
+    verdict: str
+    rule_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    event: str
+    fields: dict[str, str | int] | None = None
+
+
+Command = (
+    SendToFrontend
+    | SendToBackend
+    | Record
+    | OpenHold
+    | MoveHold
+    | StartTimer
+    | StopTimer
+    | PauseFrontend
+    | ResumeFrontend
+    | CloseSession
+    | Count
+    | Log
+)

@@ -1,0 +1,97 @@
+"""What can happen to a session, as its core is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from proxy.model import Decision, HoldId
+
+
+class Timer(Enum):
+    HEARTBEAT = auto()
+    EXPIRY = auto()
+    DRAIN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendSent:
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSent:
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendLost:
+    """EOF or an error on the frontend link."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendLost:
+    """EOF or an error on the backend link."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOpened:
+    hold_id: HoldId
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailed:
+    """The store could not take the hold."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldResolved:
+    hold_id: HoldId
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailed:
+    """The audit log did not take an entry; the commands behind it were dropped."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A CancelRequest with this session's key came while it had a hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The proxy stops: end the hold, end the session at the next idle moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested:
+    operator: str
+
+
+Event = (
+    FrontendSent
+    | BackendSent
+    | FrontendLost
+    | BackendLost
+    | HoldOpened
+    | OpenFailed
+    | HoldResolved
+    | RecordFailed
+    | TimerFired
+    | CancelRequested
+    | StopRequested
+    | KillRequested
+)

@@ -1,0 +1,211 @@
+"""The records that the parts of the proxy hand each other: sessions, holds, decisions, audit entries.
+
+All are immutable. Times are aware UTC datetimes; ids are NewTypes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+HoldId = NewType("HoldId", int)
+SessionId = NewType("SessionId", int)
+
+
+class HoldState(StrEnum):
+    """pending → approved → protecting → released → done | failed, or denied | expired | withdrawn | abandoned.
+
+    withdrawn: the requester took it back (cancel, Terminate, ROLLBACK behind it, an earlier error that makes the server
+    skip it) or the proxy stops. abandoned: the client or the server vanished, or the proxy died while it waited.
+    """
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    PROTECTING = "protecting"
+    RELEASED = "released"
+    DONE = "done"
+    FAILED = "failed"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    ABANDONED = "abandoned"
+
+
+#: Which state may follow which; the store moves a hold by compare-and-set along these only.
+HOLD_TRANSITIONS: dict[HoldState, frozenset[HoldState]] = {
+    HoldState.PENDING: frozenset(
+        {HoldState.APPROVED, HoldState.DENIED, HoldState.EXPIRED, HoldState.WITHDRAWN, HoldState.ABANDONED}
+    ),
+    HoldState.APPROVED: frozenset(
+        {HoldState.PROTECTING, HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}
+    ),
+    HoldState.PROTECTING: frozenset({HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
+    HoldState.RELEASED: frozenset({HoldState.DONE, HoldState.FAILED, HoldState.ABANDONED}),
+    HoldState.DONE: frozenset(),
+    HoldState.FAILED: frozenset(),
+    HoldState.DENIED: frozenset(),
+    HoldState.EXPIRED: frozenset(),
+    HoldState.WITHDRAWN: frozenset(),
+    HoldState.ABANDONED: frozenset(),
+}
+
+
+class Role(StrEnum):
+    """What an operator may do: viewer reads; approver decides as well; admin also kills and reloads; auditor
+    reads holds and the audit log."""
+
+    VIEWER = "viewer"
+    APPROVER = "approver"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+    @property
+    def may_decide(self) -> bool:
+        return self in (Role.APPROVER, Role.ADMIN)
+
+    @property
+    def may_administer(self) -> bool:
+        return self is Role.ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asks: the session as the startup packet and the socket describe it."""
+
+    session_id: SessionId
+    role: str
+    database: str
+    application_name: str
+    client_addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStatement:
+    kind: str
+    text: str
+    relations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFinding:
+    rule_id: str
+    message: str
+    hint: str
+    statement: int
+    span: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """A script that is to wait.
+
+    Attributes:
+        script: for people (decoded, passwords blanked). The bytes that will run never leave the session.
+        script_sha256: hex digest of the exact bytes.
+        protocol: "simple", "extended" or "function_call".
+        parameters: Bind values for people: text values as text (cut), others as "\\x…" (cut), NULL as None.
+        in_transaction: whether the session is in a transaction block (its locks stay while it waits).
+        expires_in_s: how long it may wait.
+    """
+
+    requester: Requester
+    environment: str
+    script: str
+    script_sha256: str
+    rule_ids: tuple[str, ...]
+    findings: tuple[HeldFinding, ...]
+    statements: tuple[HeldStatement, ...]
+    relations: tuple[str, ...]
+    protocol: str
+    in_transaction: bool
+    expires_in_s: float
+    parameters: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an operator settled."""
+
+    approved: bool
+    operator: str
+    reason: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold as the store knows it."""
+
+    id: HoldId
+    state: HoldState
+    request: HoldRequest
+    created_at: datetime
+    expires_at: datetime
+    decision: Decision | None = None
+    ended_at: datetime | None = None
+    outcome: str | None = None  # CommandComplete tag(s), SQLSTATE, or why it ended without running
+
+
+class AuditEvent(StrEnum):
+    STARTED = "started"
+    STOPPED = "stopped"
+    RELOADED = "reloaded"
+    HELD = "held"
+    DENIED_BY_POLICY = "denied by policy"
+    OBSERVED = "observed"  # would have been held or denied; forwarded because of the mode
+    WARNED = "warned"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    ABANDONED = "abandoned"
+    RELEASED = "released"
+    OUTCOME = "outcome"
+    DECISION_TOO_LATE = "decision too late"
+    OPERATOR_REFUSED = "operator refused"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What the audit log is told; it adds sequence number, time, and the chain.
+
+    Attributes:
+        outcome: CommandComplete tag ("DROP TABLE"), or SQLSTATE, or why it ended.
+        detail: further facts, JSON-able.
+    """
+
+    event: AuditEvent
+    requester: Requester | None = None
+    environment: str = ""
+    hold_id: HoldId | None = None
+    script: str = ""
+    script_sha256: str = ""
+    rule_ids: tuple[str, ...] = ()
+    relations: tuple[str, ...] = ()
+    operator: str = ""
+    reason: str = ""
+    outcome: str = ""
+    detail: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One line of SHOW SESSIONS."""
+
+    id: SessionId
+    requester: Requester
+    started_at: datetime
+    state: str  # "starting", "idle", "active", "idle in transaction", "held", "draining"
+    hold_id: HoldId | None
+    tls: bool
+    bytes_from_frontend: int
+    bytes_from_backend: int
