@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from policy.verdict import Verdict
@@ -140,6 +140,12 @@ class Judgement:
     context_free: bool = True
     literal_free: bool = False
     display: str = ""
+    #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
+    plain: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        plain = self.verdict is Verdict.ALLOW and self.context_free and not any(s.effects for s in self.statements)
+        object.__setattr__(self, "plain", plain)
 
     @property
     def rule_ids(self) -> tuple[str, ...]:
@@ -148,11 +154,6 @@ class Judgement:
     @property
     def relations(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(r for s in self.statements for r in s.relations))
-
-    @property
-    def is_inert(self) -> bool:
-        """No statement changes what later scripts mean: nothing to track when it runs."""
-        return all(not s.effects and s.transaction is None for s in self.statements)
 
     @property
     def only_rolls_back(self) -> bool:

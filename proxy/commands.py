@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policy.context import Context
 from proxy.events import Timer
 from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState
 
@@ -20,9 +21,25 @@ class SendToBackend:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Flush the entry to the audit log before anything behind it; on failure drop the rest and report RecordFailed."""
+    """Flush the entry to the audit log, then report Recorded or RecordFailed. Always the last of a list: what it
+    records takes effect only in answer to Recorded."""
 
     entry: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Append the entry to the audit log in order; nothing waits for it, because what it tells has already happened."""
+
+    entry: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeScript:
+    """Judge a long script off the event loop; report Judged."""
+
+    script: bytes
+    context: Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,13 @@ class MoveHold:
     hold_id: HoldId
     to: HoldState
     outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireHold:
+    """Move the hold from pending to expired, and report HoldMoved: an operator may have been faster."""
+
+    hold_id: HoldId
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +111,11 @@ Command = (
     SendToFrontend
     | SendToBackend
     | Record
+    | Note
+    | JudgeScript
     | OpenHold
     | MoveHold
+    | ExpireHold
     | StartTimer
     | StopTimer
     | PauseFrontend

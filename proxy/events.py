@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from policy.judgement import Judgement
 from proxy.model import Decision, HoldId
 
 
@@ -55,8 +56,28 @@ class HoldResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldMoved:
+    """The answer to ExpireHold: whether the hold was still pending; if not, a decision is on its way."""
+
+    hold_id: HoldId
+    moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The answer to JudgeScript."""
+
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The entry of the Record that ended the last list of commands is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordFailed:
-    """The audit log did not take an entry; the commands behind it were dropped."""
+    """The audit log did not take that entry: what it was to record must not take effect."""
 
     reason: str
 
@@ -89,6 +110,9 @@ Event = (
     | HoldOpened
     | OpenFailed
     | HoldResolved
+    | HoldMoved
+    | Judged
+    | Recorded
     | RecordFailed
     | TimerFired
     | CancelRequested
