@@ -171,8 +171,7 @@ class Tracker:
             raise RemoteProtocolError(f"CommandComplete while {head.kind.name} is answered")
 
     def got_portal_suspended(self) -> Request:
-        head = self._finish(Kind.EXECUTE, "PortalSuspended")
-        return head
+        return self._finish(Kind.EXECUTE, "PortalSuspended")
 
     def got_error(self, sqlstate: bytes) -> Request | None:
         """Return the request that failed; None when none was in flight (the backend speaks of its own accord)."""

@@ -1,0 +1,1250 @@
+"""One session as a state machine: events in, commands out. No await, no clock, no I/O.
+
+The idea. Bytes from the frontend are walked message by message; a run of messages that need no decision goes to the backend
+as it came. The walk stops at the first message that does: what is before it is forwarded, the message itself is *held*
+(`self._held`), and whatever the frontend sends after it waits in `self._waiting`, in order, until the hold is settled.
+Bytes from the backend are walked too, because only at a message boundary may something of ours be inserted, and because the
+replies say what has come true (tracker.py, knowledge.py).
+
+A held message goes through these stages; every arrow to the right is one event:
+
+    JUDGING  --Judged-->     as judged                  (long scripts only, judged off the event loop)
+    OPENING  --HoldOpened--> NOTING                     (the store has it; the frontend got its NOTICE)
+    NOTING   --Recorded-->   PENDING                    (the audit log has it)
+    PENDING  --HoldResolved, HoldMoved, CancelRequested, Stop…--> SETTLING
+    SETTLING --Recorded-->   released or refused        (the decision is on disk before it takes effect)
+
+What must always be true:
+- A message that needs a decision is sent to the backend from one place only, `_release`, and that is reached only from Recorded.
+- The held message's own bytes are sent, never a re-encoding.
+- A refusal leaves the backend in the state in which the same statement's failure would have left it: with nothing in flight and
+  no transaction open we answer ourselves; otherwise a message that must fail goes in its place and its error becomes ours.
+- FrontendLost, Terminate and BackendLost end the hold, and nothing that waited is sent.
+
+Tried and dropped: pausing the frontend's socket while a script is held. A paused socket hides its EOF, so a client that gave up
+would keep its hold; we read on up to a high-water mark instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, assert_never
+
+from policy.judgement import Effect, Judgement
+from policy.verdict import Verdict
+from protocol.errors import MessageTooLargeError, ProtocolError, RemoteProtocolError
+from protocol.framing import BACKEND_LIMITS, FRONTEND_LIMITS
+from protocol.rows import RowSkipper
+from protocol.tracker import (
+    BIND,
+    CLOSE,
+    DESCRIBE,
+    EXECUTE,
+    FAILED_TRANSACTION,
+    FUNCTION_CALL,
+    IDLE,
+    PARSE,
+    QUERY,
+    SYNC,
+    CopyMode,
+    Kind,
+    Request,
+    Tracker,
+)
+from proxy import replies
+from proxy.commands import (
+    CloseSession,
+    Command,
+    Count,
+    ExpireHold,
+    JudgeScript,
+    MoveHold,
+    Note,
+    OpenHold,
+    PauseFrontend,
+    Record,
+    ResumeFrontend,
+    SendToBackend,
+    SendToFrontend,
+    StartTimer,
+    StopTimer,
+)
+from proxy.events import (
+    BackendLost,
+    BackendSent,
+    CancelRequested,
+    Event,
+    FrontendLost,
+    FrontendSent,
+    HoldMoved,
+    HoldOpened,
+    HoldResolved,
+    Judged,
+    KillRequested,
+    OpenFailed,
+    Recorded,
+    RecordFailed,
+    StopRequested,
+    Timer,
+    TimerFired,
+)
+from proxy.knowledge import Judge, Knowledge, combined
+from proxy.meaning import HARMLESS, Meaning
+from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
+from proxy.petition import Petition
+
+# Type bytes of the messages that the walks look at (protocol-message-formats.html).
+F_BIND: Final = ord("B")
+F_CLOSE: Final = ord("C")
+F_COPY_DATA: Final = ord("d")
+F_COPY_DONE: Final = ord("c")
+F_COPY_FAIL: Final = ord("f")
+F_DESCRIBE: Final = ord("D")
+F_EXECUTE: Final = ord("E")
+F_FLUSH: Final = ord("H")
+F_FUNCTION_CALL: Final = ord("F")
+F_PARSE: Final = ord("P")
+F_QUERY: Final = ord("Q")
+F_SYNC: Final = ord("S")
+F_TERMINATE: Final = ord("X")
+
+B_COMMAND_COMPLETE: Final = ord("C")
+B_DATA_ROW: Final = ord("D")
+B_COPY_DATA: Final = ord("d")
+B_ERROR: Final = ord("E")
+B_EMPTY_QUERY: Final = ord("I")
+B_READY: Final = ord("Z")
+B_PARSE_COMPLETE: Final = ord("1")
+B_BIND_COMPLETE: Final = ord("2")
+B_CLOSE_COMPLETE: Final = ord("3")
+B_ROW_DESCRIPTION: Final = ord("T")
+B_NO_DATA: Final = ord("n")
+B_PORTAL_SUSPENDED: Final = ord("s")
+B_COPY_IN: Final = ord("G")
+B_COPY_OUT: Final = ord("H")
+B_COPY_BOTH: Final = ord("W")
+B_PARAMETER_STATUS: Final = ord("S")
+
+#: Relayed as they come, without waiting for their end; nothing in their bodies matters to us.
+_STREAMED: Final = frozenset(b"TtVDdAcHGWn123Is")
+#: Needed whole: their bodies are read.
+_WHOLE: Final = frozenset(b"CEZSNv")
+
+_IN_COPY: Final = frozenset({F_COPY_DATA, F_COPY_DONE, F_COPY_FAIL, F_FLUSH, F_SYNC, F_TERMINATE})
+
+#: Fails in any state, has no effect before it does: the raw parser rejects it
+#: (protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY; the server's log shows why).
+_STAND_IN: Final = b"pghold refused this statement"
+STAND_IN_QUERY: Final = b"Q" + (len(_STAND_IN) + 5).to_bytes(4, "big") + _STAND_IN + b"\0"
+#: Named, because a Parse of the unnamed statement drops the old one even when it fails.
+STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pghold\0" + _STAND_IN + b"\0\0\0"
+
+TERMINATE: Final = b"X\0\0\0\x04"
+
+
+class Mode(Enum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """What a session's core needs of the configuration."""
+
+    environment: str = "production"
+    mode: Mode = Mode.ENFORCE
+    hold_timeout_s: float = 600.0
+    hold_timeout_in_transaction_s: float = 60.0
+    heartbeat_s: float = 15.0
+    drain_timeout_s: float = 30.0
+    high_water_bytes: int = 1 << 20
+    max_script_bytes: int = 128 << 20
+    #: Scripts longer than this that were not seen before are judged off the event loop.
+    judge_inline_bytes: int = 32 << 10
+
+
+class Stage(Enum):
+    JUDGING = auto()
+    OPENING = auto()
+    NOTING = auto()
+    PENDING = auto()
+    SETTLING = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """The message that waits.
+
+    Attributes:
+        frame: its own bytes.
+        settlement: in SETTLING, what Recorded will do: None releases, bytes are the ErrorResponse that refuses.
+        end: in SETTLING, the state that the hold ends in when it is refused.
+    """
+
+    kind: Kind
+    frame: bytes
+    script: bytes
+    judgement: Judgement
+    bind: bytes = b""
+    portal: bytes = b""
+    stage: Stage = Stage.OPENING
+    hold_id: HoldId | None = None
+    settlement: bytes | None = None
+    end: HoldState = HoldState.DENIED
+    decision: Decision | None = None
+    heartbeats: int = 0
+    timeout_s: float = 0.0
+    why: str = ""
+
+
+class Core:
+    """The machine. `handle` takes any event; `frontend_sent` and `backend_sent` are its fast entrances."""
+
+    def __init__(self, *, judge: Judge, knowledge: Knowledge, requester: Requester, settings: CoreSettings) -> None:
+        self.tracker = Tracker()
+        self.knowledge = knowledge
+        self.allowed = 0
+        self._judge = judge
+        self._requester = requester
+        self._settings = settings
+        self._off = settings.mode is Mode.OFF
+        self._held: Held | None = None
+        self._draining = False
+        self._closed = False
+        self._paused = False
+        # Frontend bytes: a message that is not complete yet; what waits behind a held one; the rest of a message that
+        # is being relayed, or dropped.
+        self._partial: bytearray | None = None
+        self._partial_needs = 0
+        self._waiting = bytearray()
+        self._scanned = 0
+        self._relaying = 0
+        self._dropping = 0
+        # Backend bytes: the start of a message that is needed whole; the rest of one that is being relayed.
+        self._stash = b""
+        self._passing = 0
+        self._rows = RowSkipper()
+        self._inserts: list[bytes] = []
+        self._emitted: list[Command] = []
+        self._fatal_seen = False
+
+    # --- what others may ask ------------------------------------------------------------------------------------
+
+    @property
+    def hold_id(self) -> HoldId | None:
+        return self._held.hold_id if self._held is not None else None
+
+    @property
+    def has_hold(self) -> bool:
+        """Whether a CancelRequest is about a message of ours that waits, not about the backend."""
+        return self._held is not None
+
+    @property
+    def state(self) -> str:
+        if self._held is not None:
+            return "held"
+        if self._draining:
+            return "draining"
+        if self.tracker.requests:
+            return "active"
+        return "idle" if self.tracker.transaction_status == IDLE else "idle in transaction"
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one event; return what is to be done, in order."""
+        if self._closed:
+            return self._after_close(event)
+        match event:
+            case FrontendSent(chunk):
+                commands = self.frontend_sent(chunk)
+                return [SendToBackend(chunk)] if commands is None else commands
+            case BackendSent(chunk):
+                commands = self.backend_sent(chunk)
+                return [SendToFrontend(chunk)] if commands is None else commands
+            case FrontendLost():
+                return [*self._end_hold(HoldState.ABANDONED, "the client went away"), *self._close("client gone")]
+            case BackendLost(reason):
+                return self._backend_lost(reason)
+            case HoldOpened(hold_id):
+                return self._hold_opened(hold_id)
+            case OpenFailed(reason):
+                return self._open_failed(reason)
+            case HoldResolved(hold_id, decision):
+                return self._hold_resolved(hold_id, decision)
+            case HoldMoved(hold_id, moved):
+                return self._hold_moved(hold_id, moved)
+            case Judged(judgement):
+                return self._judged(judgement)
+            case Recorded():
+                return self._recorded()
+            case RecordFailed(reason):
+                return self._record_failed(reason)
+            case TimerFired(timer):
+                return self._timer_fired(timer)
+            case CancelRequested():
+                return self._settle(AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, replies.cancelled, "cancelled by the client")
+            case StopRequested():
+                return self._stop()
+            case KillRequested(operator):
+                return self._kill(operator)
+            case _:
+                assert_never(event)
+
+    def _after_close(self, event: Event) -> list[Command]:
+        """A closed session changes nothing any more; what the store did meanwhile for it is put right."""
+        match event:
+            case HoldOpened(hold_id):
+                return [MoveHold(hold_id, HoldState.ABANDONED, "the session ended while the hold was opened")]
+            case HoldResolved(hold_id, decision):
+                return self._too_late(hold_id, decision)
+            case _:
+                return []
+
+    # --- frontend -----------------------------------------------------------------------------------------------
+
+    def frontend_sent(self, chunk: bytes) -> list[Command] | None:
+        """Bytes of the frontend. None: forward the chunk as it is."""
+        if self._held is None and self._partial is None and not self._dropping and not self._closed:
+            stop = self._walk(chunk, 0)
+            if stop == len(chunk):
+                return None
+            return self._feed(chunk, stop)
+        return self._slow_frontend(chunk)
+
+    def _slow_frontend(self, chunk: bytes) -> list[Command]:
+        if self._closed:
+            return []
+        if self._held is not None:
+            return self._wait(chunk)
+        if self._dropping:
+            dropped = min(self._dropping, len(chunk))
+            self._dropping -= dropped
+            return self._feed(chunk[dropped:], 0)
+        assert self._partial is not None
+        self._partial += chunk
+        if len(self._partial) < self._partial_needs:
+            return []
+        data = bytes(self._partial)
+        self._partial = None
+        return self._feed(data, 0)
+
+    def _feed(self, data: bytes, walked: int) -> list[Command]:
+        """Process bytes that begin at a message boundary (or in a message that is being relayed)."""
+        out: list[Command] = []
+        try:
+            start = 0
+            position = walked or self._walk(data, 0)
+            while True:
+                if position > start:
+                    out.append(SendToBackend(data[start:position] if start or position < len(data) else data))
+                if position >= len(data):
+                    break
+                start = self._attend(data, position, out)
+                if start < 0:
+                    break
+                position = self._walk(data, start)
+        except ProtocolError as error:
+            out += self._violated(error)
+        return out
+
+    def _walk(self, data: bytes, position: int) -> int:
+        """Pass over messages that need no decision; return where the first begins that needs a closer look."""
+        size = len(data)
+        if self._relaying:
+            if self._relaying >= size - position:
+                self._relaying -= size - position
+                return size
+            position += self._relaying
+            self._relaying = 0
+        tracker = self.tracker
+        if tracker.skipping or tracker.copy == CopyMode.IN:
+            return self._walk_copy_data(data, position) if not tracker.skipping else position
+        append = tracker.requests.append
+        statements = self.knowledge.statements
+        portals = self.knowledge.portals
+        while size - position >= 5:
+            kind = data[position]
+            end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+            if end > size or end < position + 5:
+                return position
+            if kind == F_QUERY:
+                judgement = self._judge.settled(data[position + 5 : end - 1], self.knowledge.context())
+                if judgement is None or not judgement.plain or data[end - 1]:
+                    return position
+                self.allowed += 1
+                append(QUERY)
+            elif kind == F_SYNC:
+                append(SYNC)
+                tracker.series += 1
+            elif kind == F_BIND:
+                portal_end = data.find(0, position + 5, end)
+                statement_end = data.find(0, portal_end + 1, end)
+                if portal_end < 0 or statement_end < 0:
+                    return position
+                if (
+                    statements.settled(data[portal_end + 1 : statement_end]) is not HARMLESS
+                    or portals.settled(data[position + 5 : portal_end]) is not HARMLESS
+                ):
+                    return position
+                append(BIND)
+            elif kind == F_EXECUTE:
+                portal_end = data.find(0, position + 5, end)
+                if portal_end < 0 or portals.settled(data[position + 5 : portal_end]) is not HARMLESS:
+                    return position
+                append(EXECUTE)
+            elif kind == F_DESCRIBE:
+                append(DESCRIBE)
+            elif kind == F_PARSE:
+                name_end = data.find(0, position + 5, end)
+                script_end = data.find(0, name_end + 1, end)
+                if name_end < 0 or script_end < 0 or statements.settled(data[position + 5 : name_end]) is not HARMLESS:
+                    return position
+                judgement = self._judge.settled(data[name_end + 1 : script_end], self.knowledge.context())
+                if judgement is None or not judgement.plain:
+                    return position
+                append(PARSE)
+            elif kind != F_FLUSH and kind != F_COPY_DATA:
+                return position
+            position = end
+        return position
+
+    def _walk_copy_data(self, data: bytes, position: int) -> int:
+        """In COPY IN: CopyData passes; Flush and Sync are ignored by the backend, and pass too."""
+        size = len(data)
+        while size - position >= 5:
+            kind = data[position]
+            if kind != F_COPY_DATA and kind != F_SYNC and kind != F_FLUSH:
+                return position
+            end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+            if end > size or end < position + 5:
+                return position
+            position = end
+        return position
+
+    def _attend(self, data: bytes, position: int, out: list[Command]) -> int:
+        """Deal with the one message at `position`. Return where to go on, or -1 when the rest of data was stored.
+
+        Raises RemoteProtocolError.
+        """
+        size = len(data)
+        if size - position < 5:
+            self._partial = bytearray(data[position:])
+            self._partial_needs = 5
+            return -1
+        kind = data[position]
+        length = int.from_bytes(data[position + 1 : position + 5], "big")
+        self._check_length(kind, length)
+        tracker = self.tracker
+        if tracker.copy == CopyMode.IN and kind not in _IN_COPY:
+            raise RemoteProtocolError(f"unexpected message type 0x{kind:02X} during COPY from stdin")
+        end = position + 1 + length
+        if tracker.skipping and kind not in (F_SYNC, F_TERMINATE):
+            # The backend would read it and do nothing with it; it need not see it, and then nothing rests on that.
+            if end > size:
+                self._dropping = end - size
+                return -1
+            return end
+        if end > size:
+            if kind == F_COPY_DATA or (kind == F_BIND and self._begin_bind(data, position, size)):
+                out.append(SendToBackend(data[position:]))
+                self._relaying = end - size
+                return -1
+            self._partial = bytearray(data[position:])
+            self._partial_needs = 1 + length
+            return -1
+        if kind == F_QUERY:
+            return self._query(data, position, end, out)
+        if kind == F_PARSE:
+            self._parse(data, position, end)
+        elif kind == F_BIND:
+            if not self._begin_bind(data, position, end):
+                self._bind(data, position, end)
+        elif kind == F_EXECUTE:
+            return self._execute(data, position, end, out)
+        elif kind == F_FUNCTION_CALL:
+            return self._function_call(data, position, end, out)
+        elif kind == F_CLOSE:
+            self._close_name(data, position, end)
+        elif kind == F_SYNC:
+            tracker.sent_sync()
+        elif kind == F_DESCRIBE:
+            tracker.requests.append(DESCRIBE)
+        elif kind in (F_COPY_DONE, F_COPY_FAIL):
+            tracker.sent_copy_end()
+        elif kind == F_TERMINATE:
+            out.append(SendToBackend(data[position:end]))
+            out += self._close("client terminated")
+            return -1
+        elif kind not in (F_FLUSH, F_COPY_DATA):
+            raise RemoteProtocolError(f"invalid frontend message type {kind}")
+        out.append(SendToBackend(data[position:end]))
+        return end
+
+    def _check_length(self, kind: int, length: int) -> None:
+        limit = FRONTEND_LIMITS.get(kind)
+        if limit is None or kind == ord("p"):
+            raise RemoteProtocolError(f"invalid frontend message type {kind}")
+        if kind in (F_QUERY, F_PARSE):
+            limit = min(limit, self._settings.max_script_bytes)
+        if length < 4:
+            raise RemoteProtocolError("invalid message length")
+        if length > limit:
+            raise MessageTooLargeError(f"message type 0x{kind:02X} of {length} bytes is over the limit", limit)
+
+    # --- messages that need a decision or change a name ---------------------------------------------------------
+
+    def _query(self, data: bytes, position: int, end: int, out: list[Command]) -> int:
+        script = data[position + 5 : end - 1]
+        if data.find(0, position + 5, end) != end - 1:
+            # "invalid message format" is what the backend says; it refuses the whole message, and so do we.
+            raise RemoteProtocolError("invalid message format")
+        frame = data[position:end]
+        if self._off:
+            self._send_query(frame, (), out)
+            return end
+        context = self.knowledge.exact_context()
+        judgement = self._judge.settled(script, context)
+        if judgement is None:
+            if len(script) > self._settings.judge_inline_bytes:
+                self._held = Held(Kind.QUERY, frame, script, HARMLESS.judgement, stage=Stage.JUDGING)
+                self._waiting = bytearray(data[end:])
+                self._scanned = 0
+                out.append(JudgeScript(script, context))
+                return -1
+            judgement = self._judge.judge(script, context)
+        return self._decide(Held(Kind.QUERY, frame, script, judgement), data, end, out)
+
+    def _execute(self, data: bytes, position: int, end: int, out: list[Command]) -> int:
+        portal_end = data.find(0, position + 5, end)
+        if portal_end < 0:
+            raise RemoteProtocolError("invalid string in message")
+        portal = data[position + 5 : portal_end]
+        meaning = self.knowledge.portal(portal, self.tracker.series)
+        held = Held(Kind.EXECUTE, data[position:end], meaning.script or b"", combined(meaning), bind=meaning.bind, portal=portal)
+        return self._decide(held, data, end, out)
+
+    def _function_call(self, data: bytes, position: int, end: int, out: list[Command]) -> int:
+        if end - position < 9:
+            raise RemoteProtocolError("invalid message format")
+        frame = data[position:end]
+        if self._off:
+            self.tracker.requests.append(FUNCTION_CALL)
+            out.append(SendToBackend(frame))
+            return end
+        oid = int.from_bytes(frame[5:9], "big")
+        judgement = self._judge.judge_function_call(oid, self.knowledge.exact_context())
+        return self._decide(Held(Kind.FUNCTION_CALL, frame, b"", judgement), data, end, out)
+
+    def _decide(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
+        """Forward the message when it is allowed; else hold it and keep what is behind it."""
+        judgement = held.judgement
+        if judgement.verdict is Verdict.ALLOW or self._off:
+            self.allowed += 1
+            out += self._forward(held)
+            return end
+        if self._cannot_run(held):
+            out += self._refuse(held, None)
+            return end
+        self._held = held
+        self._waiting = bytearray(data[end:])
+        self._scanned = 0
+        out += self._hold()
+        out += self._scan_waiting()
+        return -1
+
+    def _cannot_run(self, held: Held) -> bool:
+        """In a failed transaction, with nothing in flight, a script without transaction control can only fail.
+
+        Its stand-in fails in the same way, with the backend's own 25P02, so nobody needs to be asked.
+        """
+        return (
+            self.tracker.transaction_status == FAILED_TRANSACTION
+            and not self.tracker.requests
+            and held.kind is Kind.QUERY
+            and all(s.transaction is None for s in held.judgement.statements)
+            and bool(held.judgement.statements)
+        )
+
+    def _parse(self, data: bytes, position: int, end: int) -> None:
+        name_end = data.find(0, position + 5, end)
+        script_end = data.find(0, name_end + 1, end)
+        if name_end < 0 or script_end < 0:
+            raise RemoteProtocolError("invalid string in message")
+        name = data[position + 5 : name_end]
+        meaning = HARMLESS
+        if not self._off:
+            script = data[name_end + 1 : script_end]
+            context = self.knowledge.exact_context()
+            judgement = self._judge.settled(script, context) or self._judge.judge(script, context)
+            if not judgement.plain:
+                meaning = Meaning(judgement, script, self.knowledge.generation)
+        self.knowledge.statements.assign(name, meaning, self.tracker.series)
+        self.tracker.requests.append(_Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
+
+    def _begin_bind(self, data: bytes, position: int, end: int) -> bool:
+        """Register a Bind of a harmless statement, whose values nobody needs to see. False: it is needed whole."""
+        portal_end = data.find(0, position + 5, end)
+        statement_end = data.find(0, portal_end + 1, end) if portal_end >= 0 else -1
+        if statement_end < 0:
+            return False
+        statement = self.knowledge.statement(data[portal_end + 1 : statement_end], self.tracker.series)
+        if statement is not HARMLESS:
+            return False
+        self._open_portal(data[position + 5 : portal_end], HARMLESS)
+        return True
+
+    def _bind(self, data: bytes, position: int, end: int) -> None:
+        portal_end = data.find(0, position + 5, end)
+        statement_end = data.find(0, portal_end + 1, end) if portal_end >= 0 else -1
+        if statement_end < 0:
+            raise RemoteProtocolError("invalid string in message")
+        meaning = self.knowledge.statement(data[portal_end + 1 : statement_end], self.tracker.series)
+        frame = data[position:end]
+        self._open_portal(
+            data[position + 5 : portal_end],
+            Meaning(meaning.judgement, meaning.script, meaning.generation, frame, meaning.alternatives),
+        )
+
+    def _open_portal(self, portal: bytes, meaning: Meaning) -> None:
+        portals = self.knowledge.portals
+        if meaning is HARMLESS and portals.settled(portal) is HARMLESS:
+            self.tracker.requests.append(BIND)
+            return
+        portals.assign(portal, meaning, self.tracker.series)
+        self.tracker.requests.append(_Naming(Kind.BIND, portals.confirm, portals.drop, portal))
+
+    def _close_name(self, data: bytes, position: int, end: int) -> None:
+        if end - position < 7 or data.find(0, position + 6, end) != end - 1:
+            raise RemoteProtocolError("invalid message format")
+        name = data[position + 6 : end - 1]
+        kind = data[position + 5]
+        if kind not in (ord("S"), ord("P")):
+            # The backend answers with an error of its own ("invalid CLOSE message subtype").
+            self.tracker.requests.append(CLOSE)
+            return
+        names = self.knowledge.statements if kind == ord("S") else self.knowledge.portals
+        names.assign(name, None, self.tracker.series)
+        self.tracker.requests.append(_Naming(Kind.CLOSE, names.confirm, names.drop, name))
+
+    # --- forwarding, holding, refusing --------------------------------------------------------------------------
+
+    def _forward(self, held: Held) -> list[Command]:
+        """Send the message itself, and follow what becomes of it."""
+        effects = tuple(s.effects for s in held.judgement.statements)
+        out: list[Command] = []
+        if held.kind is Kind.QUERY:
+            self._send_query(held.frame, effects, out, held)
+        elif held.kind is Kind.EXECUTE:
+            if held.hold_id is None and not any(effects):
+                self.tracker.requests.append(EXECUTE)
+            else:
+                self.tracker.requests.append(_Running(self, Kind.EXECUTE, effects, self.tracker.series, held))
+            out.append(SendToBackend(held.frame))
+        else:
+            request = FUNCTION_CALL if held.hold_id is None else _Running(self, Kind.FUNCTION_CALL, (), -1, held)
+            self.tracker.requests.append(request)
+            out.append(SendToBackend(held.frame))
+        return out
+
+    def _send_query(
+        self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None
+    ) -> None:
+        if any(effects) or (held is not None and held.hold_id is not None):
+            assert held is not None
+            self.tracker.requests.append(_Running(self, Kind.QUERY, effects, -1, held))
+        else:
+            self.tracker.requests.append(QUERY)
+        out.append(SendToBackend(frame))
+
+    def _hold(self) -> list[Command]:
+        """Begin the decision about `self._held`, whose judgement is not ALLOW."""
+        held = self._held
+        assert held is not None
+        verdict = held.judgement.verdict
+        count = Count(verdict.name.lower(), held.judgement.rule_ids)
+        if self._settings.mode is Mode.OBSERVE or verdict is Verdict.WARN:
+            held.stage = Stage.SETTLING
+            event = AuditEvent.WARNED if verdict is Verdict.WARN else AuditEvent.OBSERVED
+            return [count, Record(self._entry(event, held, reason=verdict.name.lower()))]
+        if verdict is Verdict.DENY:
+            held.stage = Stage.SETTLING
+            held.settlement = self._encoded(replies.denied_by_policy(held.judgement))
+            return [count, Record(self._entry(AuditEvent.DENIED_BY_POLICY, held))]
+        # A series without its Sync yet is an implicit transaction: locks of its earlier statements stay as well.
+        in_transaction = self.tracker.transaction_status != IDLE or bool(self.tracker.requests)
+        settings = self._settings
+        held.timeout_s = settings.hold_timeout_in_transaction_s if in_transaction else settings.hold_timeout_s
+        held.stage = Stage.OPENING
+        return [count, OpenHold(self._petition(held).request(held.timeout_s, in_transaction))]
+
+    def _hold_opened(self, hold_id: HoldId) -> list[Command]:
+        held = self._held
+        if held is None or held.stage is not Stage.OPENING:
+            return [MoveHold(hold_id, HoldState.WITHDRAWN, "the statement was withdrawn while the hold was opened")]
+        held.hold_id = hold_id
+        held.stage = Stage.NOTING
+        notice = replies.held_notice(hold_id, held.judgement, held.timeout_s)
+        return [
+            *self._insert(self._encoded(notice)),
+            StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
+            StartTimer(Timer.EXPIRY, held.timeout_s),
+            Record(self._entry(AuditEvent.HELD, held)),
+        ]
+
+    def _open_failed(self, reason: str) -> list[Command]:
+        held = self._held
+        if held is None or held.stage is not Stage.OPENING:
+            return []
+        held.stage = Stage.SETTLING
+        held.settlement = self._encoded(replies.not_stored(held.judgement, reason))
+        return [Record(self._entry(AuditEvent.DENIED, held, reason=reason, outcome="hold not stored"))]
+
+    def _judged(self, judgement: Judgement) -> list[Command]:
+        held = self._held
+        if held is None or held.stage is not Stage.JUDGING:
+            return []
+        held.judgement = judgement
+        if judgement.verdict is Verdict.ALLOW:
+            self.allowed += 1
+            self._held = None
+            return [*self._forward(held), *self._go_on()]
+        if self._cannot_run(held):
+            self._held = None
+            return [*self._refuse(held, None), *self._go_on()]
+        out = self._hold()
+        return [*out, *self._scan_waiting()]
+
+    def _hold_resolved(self, hold_id: HoldId, decision: Decision) -> list[Command]:
+        held = self._held
+        if held is None or held.hold_id != hold_id or held.stage is Stage.SETTLING:
+            return self._too_late(hold_id, decision)
+        held.decision = decision
+        if held.stage is Stage.NOTING:
+            return []  # taken up when the hold itself is on record
+        return self._apply_decision(held)
+
+    def _apply_decision(self, held: Held) -> list[Command]:
+        decision = held.decision
+        assert decision is not None
+        held.stage = Stage.SETTLING
+        event = AuditEvent.APPROVED if decision.approved else AuditEvent.DENIED
+        if not decision.approved:
+            held.settlement = self._encoded(replies.denied_by_operator(held.judgement, held.hold_id, decision))
+            held.end = HoldState.DENIED
+        return [
+            StopTimer(Timer.HEARTBEAT),
+            StopTimer(Timer.EXPIRY),
+            Record(self._entry(event, held, operator=decision.operator, reason=decision.reason)),
+        ]
+
+    def _too_late(self, hold_id: HoldId, decision: Decision) -> list[Command]:
+        entry = AuditEntry(
+            AuditEvent.DECISION_TOO_LATE,
+            requester=self._requester,
+            environment=self._settings.environment,
+            hold_id=hold_id,
+            operator=decision.operator,
+            reason=decision.reason,
+            outcome="approved" if decision.approved else "denied",
+        )
+        return [MoveHold(hold_id, HoldState.ABANDONED, "the session was no longer waiting"), Note(entry)]
+
+    def _hold_moved(self, hold_id: HoldId, moved: bool) -> list[Command]:
+        held = self._held
+        if held is None or held.hold_id != hold_id or held.stage is not Stage.PENDING or not moved:
+            return []  # not moved: an operator was faster, and HoldResolved is on its way
+        return self._settle(AuditEvent.EXPIRED, HoldState.EXPIRED, replies.expired, "expired")
+
+    def _settle(self, event: AuditEvent, end: HoldState, reply: replies.About, why: str) -> list[Command]:
+        """End the hold without running the statement: on record first, then the frontend gets `reply`."""
+        held = self._held
+        if held is None:
+            return []
+        if held.stage is Stage.SETTLING and (held.settlement is not None or held.hold_id is None):
+            return []  # it is being refused already, or was never a hold
+        waiting_for_record = held.stage in (Stage.SETTLING, Stage.NOTING)
+        held.settlement = self._encoded(reply(held.judgement, held.hold_id))
+        held.end = end
+        held.why = why
+        held.stage = Stage.SETTLING
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
+        entry = self._entry(event, held, outcome=why)
+        # Another record is on its way already: its Recorded will carry this settlement out.
+        out.append(Note(entry) if waiting_for_record else Record(entry))
+        return out
+
+    def _recorded(self) -> list[Command]:
+        held = self._held
+        if held is None:
+            return []
+        if held.stage is Stage.NOTING:
+            held.stage = Stage.PENDING
+            if held.decision is not None:
+                return self._apply_decision(held)
+            return self._scan_waiting()
+        if held.stage is not Stage.SETTLING:
+            return []
+        if self.tracker.skipping:
+            return self._skip_held(held)
+        self._held = None
+        out: list[Command] = []
+        if held.settlement is None:
+            if held.hold_id is not None:
+                out.append(MoveHold(held.hold_id, HoldState.RELEASED))
+            out += self._release(held)
+        else:
+            # An expiry and a denial are in the store already.
+            if held.hold_id is not None and held.end is HoldState.WITHDRAWN:
+                out.append(MoveHold(held.hold_id, held.end, held.why))
+            out += self._refuse(held, held.settlement)
+        return [*out, *self._go_on()]
+
+    def _record_failed(self, reason: str) -> list[Command]:
+        # Safety: no record, no effect (test_core_holds: a release whose record fails is refused).
+        held = self._held
+        if held is None:
+            return []
+        self._held = None
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
+        if held.hold_id is not None:
+            out.append(MoveHold(held.hold_id, HoldState.WITHDRAWN, f"the audit log failed: {reason}"))
+        out += self._refuse(held, self._encoded(replies.not_recorded(held.judgement, held.hold_id)))
+        return [*out, *self._go_on()]
+
+    def _release(self, held: Held) -> list[Command]:
+        """The only way for a dangerous message to the backend."""
+        return self._forward(held)
+
+    def _refuse(self, held: Held, error: bytes | None) -> list[Command]:
+        """Give the message the failure that `error` tells, in the backend's state as well as to the frontend.
+
+        None stands for whatever the backend itself will say to the stand-in.
+        """
+        tracker = self.tracker
+        if tracker.skipping:
+            return []  # the backend would have skipped it, and says nothing about it
+        if held.kind is Kind.EXECUTE:
+            tracker.requests.append(Request(Kind.PARSE, error))
+            return [SendToBackend(STAND_IN_PARSE)]
+        if error is not None and tracker.is_quiet:
+            return self._insert(error + replies.READY_IDLE)
+        tracker.requests.append(Request(Kind.QUERY, error))
+        return [SendToBackend(STAND_IN_QUERY)]
+
+    def _end_hold(self, end: HoldState, why: str) -> list[Command]:
+        """The session is ending: nobody is left to tell."""
+        held = self._held
+        self._held = None
+        self._waiting = bytearray()
+        if held is None or held.hold_id is None:
+            return []
+        event = AuditEvent.ABANDONED if end is HoldState.ABANDONED else AuditEvent.WITHDRAWN
+        return [MoveHold(held.hold_id, end, why), Note(self._entry(event, held, outcome=why))]
+
+    # --- while held ---------------------------------------------------------------------------------------------
+
+    def _wait(self, chunk: bytes) -> list[Command]:
+        self._waiting += chunk
+        out = self._scan_waiting()
+        if len(self._waiting) > self._settings.high_water_bytes and self._held is not None and not self._paused:
+            self._paused = True
+            out.append(PauseFrontend())
+        return out
+
+    def _scan_waiting(self) -> list[Command]:
+        """Look for what ends a hold among the messages that wait: Terminate, and ROLLBACK right behind the held one."""
+        held = self._held
+        if held is None or held.stage is Stage.SETTLING:
+            return []
+        waiting = self._waiting
+        position = self._scanned
+        try:
+            while len(waiting) - position >= 5:
+                kind = waiting[position]
+                length = int.from_bytes(waiting[position + 1 : position + 5], "big")
+                self._check_length(kind, length)
+                end = position + 1 + length
+                if kind == F_TERMINATE:
+                    return [
+                        *self._end_hold(HoldState.ABANDONED, "the client ended the session"),
+                        SendToBackend(TERMINATE),
+                        *self._close("client terminated"),
+                    ]
+                if end > len(waiting):
+                    break
+                first = position == 0 or (held.kind is Kind.EXECUTE and bool(waiting[position - 5] == F_SYNC))
+                if first and kind == F_QUERY and self._rolls_back(bytes(waiting[position + 5 : end - 1])):
+                    return self._settle(AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, replies.rolled_back, "the client sent ROLLBACK")
+                self._scanned = position = end
+        except ProtocolError as error:
+            return self._violated(error)
+        return []
+
+    def _rolls_back(self, script: bytes) -> bool:
+        return len(script) < 256 and self._judge.judge(script, self.knowledge.context()).only_rolls_back
+
+    def _go_on(self) -> list[Command]:
+        """The hold is over: process what waited behind it."""
+        data = bytes(self._waiting)
+        self._waiting = bytearray()
+        self._scanned = 0
+        out: list[Command] = self._feed(data, 0) if data else []
+        if self._paused and len(self._waiting) <= self._settings.high_water_bytes and not self._closed:
+            self._paused = False
+            out.append(ResumeFrontend())
+        if self._draining and not self._closed:
+            out += self._drain_if_quiet()
+        return out
+
+    def _timer_fired(self, timer: Timer) -> list[Command]:
+        held = self._held
+        match timer:
+            case Timer.HEARTBEAT:
+                if held is None or held.hold_id is None or held.stage is Stage.SETTLING:
+                    return []
+                held.heartbeats += 1
+                waited_s = held.heartbeats * self._settings.heartbeat_s
+                notice = replies.still_held_notice(held.hold_id, waited_s, held.timeout_s - waited_s)
+                return [
+                    *self._insert(self._encoded(notice)),
+                    StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
+                ]
+            case Timer.EXPIRY:
+                if held is None or held.hold_id is None:
+                    return []
+                if held.stage is Stage.PENDING:
+                    return [ExpireHold(held.hold_id)]
+                if held.stage is Stage.NOTING:
+                    return [StartTimer(Timer.EXPIRY, 1.0)]
+                return []
+            case Timer.DRAIN:
+                return [
+                    *self._end_hold(HoldState.WITHDRAWN, "the proxy stopped"),
+                    *self._insert(self._encoded(replies.shutting_down())),
+                    *self._close("drain time is over"),
+                ]
+            case _:
+                assert_never(timer)
+
+    # --- the session's end --------------------------------------------------------------------------------------
+
+    def _stop(self) -> list[Command]:
+        if self._draining:
+            return []
+        self._draining = True
+        out: list[Command] = [StartTimer(Timer.DRAIN, self._settings.drain_timeout_s)]
+        if self._held is not None:
+            return [*out, *self._settle(AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, replies.stopping, "the proxy stops")]
+        return [*out, *self._drain_if_quiet()]
+
+    def _drain_if_quiet(self) -> list[Command]:
+        if self._held is not None or not self.tracker.is_quiet or self._partial is not None or self._relaying:
+            return []
+        return [
+            *self._insert(self._encoded(replies.shutting_down())),
+            SendToBackend(TERMINATE),
+            *self._close("the proxy stops"),
+        ]
+
+    def _kill(self, operator: str) -> list[Command]:
+        entry = AuditEntry(
+            AuditEvent.KILLED,
+            requester=self._requester,
+            environment=self._settings.environment,
+            operator=operator,
+            hold_id=self.hold_id,
+        )
+        return [
+            Note(entry),
+            *self._end_hold(HoldState.WITHDRAWN, f"the session was ended by {operator}"),
+            *self._insert(self._encoded(replies.killed())),
+            *self._close("killed"),
+        ]
+
+    def _backend_lost(self, reason: str) -> list[Command]:
+        out = self._end_hold(HoldState.ABANDONED, "the server went away")
+        if not self._fatal_seen:
+            out += self._insert(self._encoded(replies.backend_lost(reason)))
+        return [*out, *self._close("backend gone")]
+
+    def _violated(self, error: ProtocolError) -> list[Command]:
+        return [
+            *self._end_hold(HoldState.ABANDONED, "the client broke the protocol"),
+            *self._insert(self._encoded(replies.violation(error))),
+            *self._close(f"protocol violation: {error}"),
+        ]
+
+    def _close(self, why: str) -> list[Command]:
+        self._closed = True
+        self._waiting = bytearray()
+        self._partial = None
+        for request in self.tracker.requests:
+            request.dropped(b"")
+            request.ended()
+        self.tracker.requests.clear()
+        return [*self._take_emitted(), CloseSession(why)]
+
+    # --- backend ------------------------------------------------------------------------------------------------
+
+    def backend_sent(self, chunk: bytes) -> list[Command] | None:
+        """Bytes of the backend. None: forward the chunk as it is."""
+        if self._closed:
+            return []
+        data = self._stash + chunk if self._stash else chunk
+        size = len(data)
+        position = 0
+        out: list[Command] = []
+        sent = 0  # everything before was handed on
+        if self._passing:
+            if self._passing >= size:
+                self._passing -= size
+                return None
+            position = self._passing
+            self._passing = 0
+            if self._inserts:
+                sent = self._flush_inserts(data, sent, position, out)
+        self._stash = b""
+        tracker = self.tracker
+        requests = tracker.requests
+        try:
+            while size - position >= 5:
+                kind = data[position]
+                end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+                if end < position + 5:
+                    raise RemoteProtocolError("invalid message length")
+                if kind == B_DATA_ROW or kind == B_COPY_DATA:
+                    if end > size:
+                        self._check_backend_length(kind, end - position - 1)
+                        self._passing = end - size
+                        position = size
+                        break
+                    if size - end > 4096:
+                        end = self._rows.skip(data, end, kind)
+                elif end > size:
+                    self._check_backend_length(kind, end - position - 1)
+                    if kind in _WHOLE:
+                        break
+                    self._reply(kind, b"")
+                    self._passing = end - size
+                    position = size
+                    break
+                elif kind == B_READY and requests and requests[0] is SYNC and end - position == 6:
+                    requests.popleft()
+                    status = data[position + 5]
+                    if status != tracker.transaction_status or self.knowledge.unsettled:
+                        tracker.transaction_status = status
+                        self.knowledge.ready(chr(status))
+                elif kind == B_COMMAND_COMPLETE and requests and requests[0] is EXECUTE:
+                    requests.popleft()
+                    tracker.copy = CopyMode.NONE
+                    self._completed(data[position + 5 : end - 1])
+                elif kind == B_ERROR:
+                    replaced = self._error_came(data, position, end)
+                    if replaced is not None:
+                        if position > sent:
+                            out.append(SendToFrontend(data[sent:position]))
+                        out.append(SendToFrontend(replaced))
+                        sent = end
+                elif kind in _STREAMED:
+                    self._reply(kind, data[position + 5 : end] if kind == B_COMMAND_COMPLETE else b"")
+                else:
+                    self._reply(kind, data[position + 5 : end])
+                position = end
+        except ProtocolError as error:
+            self._inserts.clear()
+            out.append(SendToFrontend(data[sent:position]))
+            return [*out, *self._violated(RemoteProtocolError(f"from the server: {error}"))]
+        if position < size:
+            self._stash = data[position:]
+        whole = sent == 0 and position == size and data is chunk
+        if whole and not out and not self._emitted and not self._draining and self._held is None:
+            return None
+        if position > sent:
+            out.append(SendToFrontend(data[sent:position] if sent or position < size else data))
+        out += self._take_emitted()
+        held = self._held
+        if held is not None and tracker.skipping and held.stage is not Stage.SETTLING:
+            out += self._skip_held(held)
+        elif self._draining:
+            out += self._drain_if_quiet()
+        return out
+
+    def _skip_held(self, held: Held) -> list[Command]:
+        """An earlier message of the series failed: the backend would skip the held one, so there is nothing to decide."""
+        self._held = None
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
+        why = "skipped after an earlier error"
+        if held.hold_id is not None:
+            out += [
+                MoveHold(held.hold_id, HoldState.WITHDRAWN, why),
+                Note(self._entry(AuditEvent.WITHDRAWN, held, outcome=why)),
+            ]
+        return [*out, *self._go_on()]
+
+    def _check_backend_length(self, kind: int, length: int) -> None:
+        limit = BACKEND_LIMITS.get(kind)
+        if limit is None:
+            raise RemoteProtocolError(f"the server sent an unknown message type 0x{kind:02X}")
+        if not 4 <= length <= limit:
+            raise RemoteProtocolError(f"the server sent a message of {length} bytes, over the limit of {limit}")
+
+    def _reply(self, kind: int, body: bytes) -> None:
+        """One message of the backend that is relayed; Raises RemoteProtocolError when it cannot be explained."""
+        tracker = self.tracker
+        if kind == B_COMMAND_COMPLETE:
+            tracker.got_completion(body[:-1])
+            self._completed(body[:-1])
+        elif kind == B_READY:
+            if len(body) != 1 or body not in (b"I", b"T", b"E"):
+                raise RemoteProtocolError("ReadyForQuery with an unknown transaction status")
+            tracker.got_ready_for_query(body[0])
+            self.knowledge.ready(chr(body[0]))
+        elif kind == B_PARSE_COMPLETE:
+            tracker.got_parse_complete()
+        elif kind == B_BIND_COMPLETE:
+            tracker.got_bind_complete()
+        elif kind == B_CLOSE_COMPLETE:
+            tracker.got_close_complete()
+        elif kind in (B_ROW_DESCRIPTION, B_NO_DATA):
+            tracker.got_description()
+        elif kind == B_EMPTY_QUERY:
+            tracker.got_completion(b"")
+        elif kind == B_PORTAL_SUSPENDED:
+            tracker.got_portal_suspended()
+        elif kind == B_COPY_IN:
+            tracker.got_copy_in()
+        elif kind == B_COPY_OUT:
+            tracker.got_copy_out()
+        elif kind == B_COPY_BOTH:
+            tracker.got_copy_both()
+        elif kind == B_PARAMETER_STATUS:
+            name, _, value = body.rstrip(b"\0").partition(b"\0")
+            self.knowledge.parameter_status(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+        elif kind not in BACKEND_LIMITS:
+            raise RemoteProtocolError(f"the server sent an unknown message type 0x{kind:02X}")
+
+    def _completed(self, tag: bytes) -> None:
+        if tag == b"ROLLBACK":
+            self.knowledge.rolled_back()
+
+    def _error_came(self, data: bytes, position: int, end: int) -> bytes | None:
+        """Attribute an ErrorResponse; return what the frontend gets in its place, if anything."""
+        fields = _error_fields(data[position + 5 : end])
+        if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
+            self._fatal_seen = True
+        self.knowledge.rolled_back()
+        head = self.tracker.got_error(fields.get(ord("C"), b""))
+        return head.error if head is not None else None
+
+    # --- small helpers ------------------------------------------------------------------------------------------
+
+    def _flush_inserts(self, data: bytes, sent: int, position: int, out: list[Command]) -> int:
+        if position > sent:
+            out.append(SendToFrontend(data[sent:position]))
+        out += [SendToFrontend(insert) for insert in self._inserts]
+        self._inserts.clear()
+        return position
+
+    def _insert(self, message: bytes) -> list[Command]:
+        """Send a message of ours to the frontend: now, if the last byte sent ended a message, else as soon as it does."""
+        if self._passing:
+            self._inserts.append(message)
+            return []
+        return [SendToFrontend(message)]
+
+    def _take_emitted(self) -> list[Command]:
+        emitted = self._emitted
+        self._emitted = []
+        return emitted
+
+    def emit(self, command: Command) -> None:
+        """For requests in flight: what is to be done once the bytes at hand were handed on."""
+        self._emitted.append(command)
+
+    def _encoded(self, reply: replies.Reply) -> bytes:
+        return reply.encode(self.knowledge.client_encoding)
+
+    def _petition(self, held: Held) -> Petition:
+        return Petition(
+            requester=self._requester,
+            application_name=self.knowledge.application_name,
+            environment=self._settings.environment,
+            kind=held.kind,
+            script=held.script or held.frame,
+            bind=held.bind,
+            judgement=held.judgement,
+            client_encoding=self.knowledge.client_encoding,
+        )
+
+    def _entry(self, event: AuditEvent, held: Held, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:
+        return self._petition(held).entry(event, held.hold_id, operator=operator, reason=reason, outcome=outcome)
+
+    def running_ended(self, held: Held, tags: list[str], failed: str | None) -> None:
+        """A released message is done with: put its outcome on record."""
+        if held.hold_id is None:
+            return
+        outcome = failed if failed is not None else "; ".join(tags)
+        state = HoldState.FAILED if failed is not None else HoldState.DONE
+        self.emit(MoveHold(held.hold_id, state, outcome))
+        self.emit(Note(self._entry(AuditEvent.OUTCOME, held, outcome=outcome)))
+
+
+_NameCall = Callable[[bytes], None]
+
+
+class _Naming(Request):
+    """Parse, Bind or Close in flight: gives a name its meaning once confirmed."""
+
+    __slots__ = ("_confirm", "_drop", "_name")
+
+    def __init__(self, kind: Kind, confirm: _NameCall, drop: _NameCall, name: bytes) -> None:
+        super().__init__(kind)
+        self._confirm = confirm
+        self._drop = drop
+        self._name = name
+
+    def confirmed(self, tag: bytes) -> None:
+        self._confirm(self._name)
+
+    def dropped(self, sqlstate: bytes) -> None:
+        self._drop(self._name)
+
+
+class _Running(Request):
+    """A script in flight that changes the session's state, or whose outcome belongs to a hold."""
+
+    __slots__ = ("_core", "_effects", "_failed", "_held", "_tags")
+
+    def __init__(self, core: Core, kind: Kind, effects: tuple[tuple[Effect, ...], ...], series: int, held: Held) -> None:
+        super().__init__(kind)
+        self._core = core
+        self._held = held
+        self._effects = [core.knowledge.begin(e, series) for e in effects]
+        self._tags: list[str] = []
+        self._failed: str | None = None
+
+    def confirmed(self, tag: bytes) -> None:
+        self._tags.append(tag.decode("utf-8", "replace") if tag else "suspended")
+        if not tag and self.kind is Kind.EXECUTE:
+            # PortalSuspended: to fetch the rest of the rows is the same execution, which was decided on.
+            self._core.knowledge.portals.replace_confirmed(self._held.portal, HARMLESS)
+        if self._effects:
+            self._core.knowledge.confirm(self._effects.pop(0))
+
+    def dropped(self, sqlstate: bytes) -> None:
+        self._failed = sqlstate.decode("ascii", "replace") if sqlstate else "skipped or cut off"
+        for effects in self._effects:
+            self._core.knowledge.drop(effects)
+        self._effects.clear()
+
+    def ended(self) -> None:
+        self._core.running_ended(self._held, self._tags, self._failed)
+
+
+def _error_fields(body: bytes) -> dict[int, bytes]:
+    """The fields of an ErrorResponse by their type byte (protocol-error-fields.html)."""
+    return {part[0]: part[1:] for part in body.split(b"\0") if part}

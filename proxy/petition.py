@@ -1,0 +1,122 @@
+"""A message that waits, put in words for the people who decide on it: the store's request and the audit log's entry."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from policy.judgement import Judgement
+from protocol.tracker import Kind
+from proxy.model import AuditEntry, AuditEvent, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
+
+_PROTOCOLS: Final = {Kind.QUERY: "simple", Kind.EXECUTE: "extended", Kind.FUNCTION_CALL: "function_call"}
+
+#: What people see of one Bind value, and of how many; the bytes that run are not touched.
+_VALUE_LIMIT_CHARACTERS: Final = 200
+_VALUES_SHOWN: Final = 100
+
+
+@dataclass(frozen=True)
+class Petition:
+    """Who wants to run what."""
+
+    requester: Requester
+    application_name: str
+    environment: str
+    kind: Kind
+    script: bytes
+    bind: bytes
+    judgement: Judgement
+    client_encoding: str
+
+    @cached_property
+    def display(self) -> str:
+        return self.judgement.display or self.script.decode("utf-8", "backslashreplace")
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the exact bytes: the script, and the values bound to it."""
+        return hashlib.sha256(self.script + self.bind).hexdigest()
+
+    @cached_property
+    def _who(self) -> Requester:
+        return replace(self.requester, application_name=self.application_name)
+
+    def request(self, expires_in_s: float, in_transaction: bool) -> HoldRequest:
+        judgement = self.judgement
+        display = self.display
+        return HoldRequest(
+            requester=self._who,
+            environment=self.environment,
+            script=display,
+            script_sha256=self.digest,
+            rule_ids=judgement.rule_ids,
+            findings=tuple(HeldFinding(f.rule_id, f.message, f.hint, f.statement, f.span) for f in judgement.findings),
+            statements=tuple(
+                HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations)
+                for s in judgement.statements
+            ),
+            relations=judgement.relations,
+            protocol=_PROTOCOLS[self.kind],
+            in_transaction=in_transaction,
+            expires_in_s=expires_in_s,
+            parameters=shown_values(self.bind, self.client_encoding) if self.bind else (),
+        )
+
+    def entry(
+        self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = ""
+    ) -> AuditEntry:
+        return AuditEntry(
+            event,
+            requester=self._who,
+            environment=self.environment,
+            hold_id=hold_id,
+            script=self.display,
+            script_sha256=self.digest,
+            rule_ids=self.judgement.rule_ids,
+            relations=self.judgement.relations,
+            operator=operator,
+            reason=reason,
+            outcome=outcome,
+        )
+
+
+def shown_values(bind: bytes, client_encoding: str) -> tuple[str | None, ...]:
+    """The values of a Bind message for people: text as text, binary as hex, both cut; NULL is None.
+
+    A message that cannot be read gives no values: the backend will refuse it.
+    """
+    try:
+        return _values(bind, "utf-8" if client_encoding == "UTF8" else "latin-1")
+    except (ValueError, IndexError):
+        return ()
+
+
+def _values(bind: bytes, codec: str) -> tuple[str | None, ...]:
+    position = bind.index(0, bind.index(0, 5) + 1) + 1
+    format_count = _int16(bind, position)
+    formats = [_int16(bind, position + 2 + 2 * i) for i in range(format_count)]
+    position += 2 + 2 * format_count
+    count = _int16(bind, position)
+    position += 2
+    values: list[str | None] = []
+    for index in range(min(count, _VALUES_SHOWN)):
+        size = int.from_bytes(bind[position : position + 4], "big", signed=True)
+        position += 4
+        if size < 0:
+            values.append(None)
+            continue
+        value = bind[position : position + min(size, 4 * _VALUE_LIMIT_CHARACTERS)]
+        binary = formats[index if format_count > 1 else 0] if format_count else 0
+        text = "\\x" + value.hex() if binary else value.decode(codec, "backslashreplace")
+        values.append(text if len(text) <= _VALUE_LIMIT_CHARACTERS else text[:_VALUE_LIMIT_CHARACTERS] + "…")
+        position += size
+    return tuple(values)
+
+
+def _int16(data: bytes, position: int) -> int:
+    if position + 2 > len(data):
+        raise ValueError("short message")
+    return int.from_bytes(data[position : position + 2], "big")

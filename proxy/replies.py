@@ -1,0 +1,206 @@
+"""The ErrorResponses and NoticeResponses that pghold authors, worded for a person, an ORM's log and an AI agent alike.
+
+The message says what happened, DETAIL names the rules and the hold, HINT the way forward. SQLSTATEs are those that PostgreSQL
+would give (errcodes-appendix.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from policy.judgement import Judgement
+from protocol import ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus
+from protocol.errors import ProtocolError
+from proxy.model import Decision, HoldId
+
+READY_IDLE: Final = ReadyForQuery(TransactionStatus.IDLE).encode()
+
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+QUERY_CANCELED: Final = "57014"
+ADMIN_SHUTDOWN: Final = "57P01"
+CONNECTION_FAILURE: Final = "08006"
+SUCCESSFUL_COMPLETION: Final = "00000"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One ErrorResponse or NoticeResponse, before it is put into the session's client_encoding."""
+
+    severity: str
+    code: str
+    message: str
+    detail: str = ""
+    hint: str = ""
+
+    def encode(self, client_encoding: str = "UTF8") -> bytes:
+        fields = {
+            "S": self.severity,
+            "V": self.severity,
+            "C": self.code,
+            "M": self.message,
+            "D": self.detail,
+            "H": self.hint,
+        }
+        # Other encodings get ASCII: a character the client cannot read must not turn into one that it misreads.
+        codec, errors = ("utf-8", "replace") if client_encoding == "UTF8" else ("ascii", "backslashreplace")
+        encoded = tuple((key.encode(), value.replace("\0", " ").encode(codec, errors)) for key, value in fields.items() if value)
+        kind = NoticeResponse if self.severity in ("NOTICE", "WARNING") else ErrorResponse
+        return kind(encoded).encode()
+
+
+#: Makes a reply about a held statement.
+About = Callable[[Judgement, HoldId | None], Reply]
+
+
+def _detail(judgement: Judgement, hold_id: HoldId | None) -> str:
+    found = "; ".join(f"{f.rule_id}: {f.message}" for f in judgement.findings[:5])
+    more = len(judgement.findings) - 5
+    if more > 0:
+        found += f"; and {more} more"
+    return found if hold_id is None else f"Hold {hold_id}. {found}" if found else f"Hold {hold_id}."
+
+
+def _instead(judgement: Judgement) -> str:
+    hints = dict.fromkeys(f.hint.rstrip(".") for f in judgement.findings if f.hint)
+    return "; ".join(list(hints)[:2])
+
+
+def _hint(*sentences: str) -> str:
+    return " ".join(s[0].upper() + s[1:] + "." for s in (t.strip().rstrip(".") for t in sentences) if s)
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    return (
+        f"{whole // 60} min {whole % 60} s"
+        if whole >= 120 and whole % 60
+        else (f"{whole // 60} min" if whole >= 120 else f"{whole} s")
+    )
+
+
+def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float) -> Reply:
+    return Reply(
+        "NOTICE",
+        SUCCESSFUL_COMPLETION,
+        f"pghold: this statement is held until an operator approves it (hold {hold_id})",
+        _detail(judgement, None),
+        f"An operator decides with: pghold approve {hold_id}, or pghold deny {hold_id}. "
+        f"It expires in {_duration(timeout_s)}; cancel it to take it back.",
+    )
+
+
+def still_held_notice(hold_id: HoldId, waited_s: float, left_s: float) -> Reply:
+    return Reply(
+        "NOTICE",
+        SUCCESSFUL_COMPLETION,
+        f"pghold: hold {hold_id} still waits for an operator ({_duration(waited_s)} so far, expires in {_duration(left_s)})",
+    )
+
+
+def denied_by_policy(judgement: Judgement) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        "pghold: this statement is not allowed here",
+        _detail(judgement, None),
+        _hint(_instead(judgement)),
+    )
+
+
+def denied_by_operator(judgement: Judgement, hold_id: HoldId | None, decision: Decision) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement was denied by {decision.operator}: {decision.reason}",
+        _detail(judgement, hold_id),
+        _hint("it was not executed; do not retry it unchanged", _instead(judgement)),
+    )
+
+
+def expired(judgement: Judgement, hold_id: HoldId | None) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        "pghold: no operator approved this statement in time",
+        _detail(judgement, hold_id),
+        _hint("it was not executed; ask an operator to be ready and send it again", _instead(judgement)),
+    )
+
+
+def cancelled(judgement: Judgement, hold_id: HoldId | None) -> Reply:
+    return Reply(
+        "ERROR",
+        QUERY_CANCELED,
+        "canceling statement due to user request",
+        _detail(judgement, hold_id),
+        "It was held and did not run.",
+    )
+
+
+def rolled_back(judgement: Judgement, hold_id: HoldId | None) -> Reply:
+    return Reply(
+        "ERROR",
+        QUERY_CANCELED,
+        "pghold: the held statement was withdrawn, because ROLLBACK was sent behind it",
+        _detail(judgement, hold_id),
+        "It did not run.",
+    )
+
+
+def stopping(judgement: Judgement, hold_id: HoldId | None) -> Reply:
+    return Reply(
+        "ERROR",
+        ADMIN_SHUTDOWN,
+        "pghold: the held statement was withdrawn, because the proxy is shutting down",
+        _detail(judgement, hold_id),
+        "It did not run. Connect again and send it again.",
+    )
+
+
+def not_stored(judgement: Judgement, reason: str) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement needs approval, but it could not be held: {reason}",
+        _detail(judgement, None),
+        "It was not executed. Statements that need no approval go on as usual.",
+    )
+
+
+def not_recorded(judgement: Judgement, hold_id: HoldId | None) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        "pghold: this statement was refused, because the decision about it could not be recorded in the audit log",
+        _detail(judgement, hold_id),
+        "It was not executed. Statements that need no approval go on as usual; tell the operator of the proxy.",
+    )
+
+
+def shutting_down() -> Reply:
+    return Reply("FATAL", ADMIN_SHUTDOWN, "terminating connection due to administrator command", "pghold is shutting down.")
+
+
+def killed() -> Reply:
+    return Reply(
+        "FATAL",
+        ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+        "An operator of pghold ended it.",
+    )
+
+
+def backend_lost(reason: str) -> Reply:
+    return Reply(
+        "FATAL",
+        CONNECTION_FAILURE,
+        "pghold: the connection to the server was lost" + (f": {reason}" if reason else ""),
+        "",
+        "Whether the last statement took effect is unknown, unless it was held; held statements did not run.",
+    )
+
+
+def violation(error: ProtocolError) -> Reply:
+    return Reply("FATAL", error.sqlstate, str(error))
