@@ -35,3 +35,9 @@ class Context:
     transaction_status: str = "I"
     temp_relations: frozenset[str] = frozenset()
     prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
+    #: UTF-8 and standard strings: judgements by exact bytes are shared between all sessions that lex like this.
+    lexes_plainly: bool = field(init=False, default=True)
+
+    def __post_init__(self) -> None:
+        plainly = self.standard_conforming_strings and self.client_encoding in ("UTF8", "SQL_ASCII")
+        object.__setattr__(self, "lexes_plainly", plainly)

@@ -35,7 +35,7 @@ from typing import Final, assert_never
 from policy.judgement import Effect, Judgement
 from policy.verdict import Verdict
 from protocol.errors import MessageTooLargeError, ProtocolError, RemoteProtocolError
-from protocol.framing import BACKEND_LIMITS, FRONTEND_LIMITS
+from protocol.framing import BACKEND_LIMITS, FRONTEND_LIMITS, SMALL_LIMIT_BYTES
 from protocol.rows import RowSkipper
 from protocol.tracker import (
     BIND,
@@ -378,6 +378,8 @@ class Core:
                 self.allowed += 1
                 append(QUERY)
             elif kind == F_SYNC:
+                if end - position != 5:
+                    return position
                 append(SYNC)
                 tracker.series += 1
             elif kind == F_BIND:
@@ -393,10 +395,12 @@ class Core:
                 append(BIND)
             elif kind == F_EXECUTE:
                 portal_end = data.find(0, position + 5, end)
-                if portal_end < 0 or portals.settled(data[position + 5 : portal_end]) is not HARMLESS:
+                if portal_end < 0 or end - portal_end > 5 or portals.settled(data[position + 5 : portal_end]) is not HARMLESS:
                     return position
                 append(EXECUTE)
             elif kind == F_DESCRIBE:
+                if end - position > SMALL_LIMIT_BYTES:
+                    return position
                 append(DESCRIBE)
             elif kind == F_PARSE:
                 name_end = data.find(0, position + 5, end)
@@ -407,7 +411,7 @@ class Core:
                 if judgement is None or not judgement.plain:
                     return position
                 append(PARSE)
-            elif kind != F_FLUSH and kind != F_COPY_DATA:
+            elif kind != F_COPY_DATA and (kind != F_FLUSH or end - position != 5):
                 return position
             position = end
         return position

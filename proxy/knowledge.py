@@ -96,7 +96,7 @@ class Knowledge:
         return self._base.application_name
 
     def _change(self, **fields: str | bool | None) -> None:
-        values = {name: getattr(self._base, name) for name in Context.__slots__}
+        values = {name: getattr(self._base, name) for name in Context.__slots__ if name != "lexes_plainly"}
         values.update(fields)
         self._base = Context(**values)
         self._changed()

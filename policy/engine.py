@@ -1,0 +1,285 @@
+"""Judges scripts: parse → facts → rules → findings → the strictest verdict. Pure but for its cache.
+
+Whatever goes wrong inside is a hold, never an allow: text that cannot be decoded or parsed, a rule that raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from policy.context import Context
+from policy.extract import Extractor
+from policy.facts import Facts, Setting, StatementFacts
+from policy.judgement import Finding, Judgement, StatementReport
+from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
+from policy.parse import GrammarError, Node, look, parse, tree
+from policy.rewrite import has_always_true_where
+from policy.rule import Rule
+from policy.rules import ALL_RULES
+from policy.rules._functions import DANGEROUS, SECOND_CONNECTIONS, SERVER_FILES
+from policy.shape import shape
+from policy.verdict import Environment, Profile, Verdict
+
+#: Bytes of script text kept in each generation of the cache; two generations are alive.
+_CACHE_BYTES: Final = 8 << 20
+_SCRIPT_CACHED_BYTES: Final = 64 << 10
+
+_ALLOW: Final = Judgement(Verdict.ALLOW)
+_ALLOW_LITERAL_FREE: Final = Judgement(Verdict.ALLOW, literal_free=True)
+
+#: Tags of nodes in the JSON tree. Inside a string value the quote before the colon is escaped, so values never match.
+_TAG: Final = re.compile(rb'"([A-Z]\w*)":')
+_FUNCTION: Final = re.compile(rb'"funcname":\[(?:\{"String":\{"sval":"[^"\\]*"\}\},)*\{"String":\{"sval":"([^"\\]*)"\}\}\]')
+#: Nodes that change nothing whatever they hold, beside expressions.
+_READING: Final = frozenset({b"SelectStmt", b"InsertStmt"})
+
+#: What libpq's and JDBC's large-object calls use through the function-call protocol (lo-interfaces.html), by OID in pg_proc.
+_READING_CALLS: Final = {952, 953, 954, 956, 957, 715, 958, 3170, 3171}
+_WRITING_CALLS: Final = {955: "lowrite", 964: "lo_unlink", 1004: "lo_truncate", 3172: "lo_truncate64", 3460: "lo_put"}
+
+
+class Engine:
+    """One policy: a profile and an environment, applied by rules.
+
+    Attributes:
+        hits, misses: of the cache, for metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        profile: Profile = Profile.GUARD,
+        environment: Environment = Environment.PRODUCTION,
+        rules: tuple[Rule, ...] = ALL_RULES,
+    ) -> None:
+        self.profile = profile
+        self.environment = environment
+        self.hits = 0
+        self.misses = 0
+        self._rules = rules
+        self._young: dict[bytes, Judgement] = {}
+        self._old: dict[bytes, Judgement] = {}
+        self._young_bytes = 0
+
+    # --- judging ------------------------------------------------------------------------------------------------
+
+    def settled(self, script: bytes, context: Context) -> Judgement | None:
+        """A judgement that is known already; None when the script must be judged. Does not parse."""
+        found = self._young.get(script)
+        if found is not None and context.lexes_plainly:
+            self.hits += 1
+            return found
+        if not context.lexes_plainly:
+            return None
+        found = self._old.get(script)
+        if found is not None:
+            self.hits += 1
+            self._keep(script, found)
+            return found
+        key = shape(script)
+        if key is not None:
+            # A shape holds a bare ? where no script can: the two kinds of keys do not meet.
+            key = b"?" + key
+            found = self._young.get(key) or self._old.get(key)
+            if found is not None:
+                self.hits += 1
+                return found
+        return None
+
+    def judge(self, script: bytes, context: Context) -> Judgement:
+        """Judge a script: its exact bytes, without the NUL that ends it. Never raises."""
+        self.misses += 1
+        context = self._own(context)
+        try:
+            judgement = self._judge_bytes(script, context)
+        except Exception as error:  # Safety: a bug in a rule or in the extraction holds (test_engine).
+            judgement = self._unanalysable(f"the analysis failed ({type(error).__name__})", script)
+        if judgement.context_free and context.lexes_plainly and len(script) <= _SCRIPT_CACHED_BYTES:
+            self._keep(script, judgement)
+            if judgement.literal_free and judgement.plain:
+                key = shape(script)
+                if key is not None:
+                    self._keep(b"?" + key, judgement)
+        return judgement
+
+    def _own(self, context: Context) -> Context:
+        if context.profile is self.profile and context.environment is self.environment:
+            return context
+        return replace(context, profile=self.profile, environment=self.environment)
+
+    def _keep(self, key: bytes, judgement: Judgement) -> None:
+        self._young[key] = judgement
+        self._young_bytes += len(key) + 200
+        if self._young_bytes > _CACHE_BYTES:
+            self._old = self._young
+            self._young = {}
+            self._young_bytes = 0
+
+    def _judge_bytes(self, script: bytes, context: Context) -> Judgement:
+        try:
+            text = decode(script, context.client_encoding)
+        except UndecodableError as error:
+            return self._unanalysable(str(error), script)
+        data = script if script.isascii() and context.client_encoding not in ASCII_UNSAFE else text.encode()
+        problem = look(data)
+        if problem is not None:
+            return self._unanalysable(problem, script, text)
+        try:
+            parsed = parse(data, context.standard_conforming_strings)
+        except GrammarError as error:
+            if can_only_read(text):
+                return Judgement(Verdict.ALLOW, display=text)
+            return self._unanalysable(f"the text is not PostgreSQL's grammar: {_said(str(error))}", script, text)
+        if self.profile is Profile.GUARD:
+            quick = _harmless_at_a_glance(parsed)
+            if quick is not None:
+                return quick
+        return self._judge_tree(tree(parsed), context, 0, text, data)
+
+    def _judge_tree(self, statements: list[Node], context: Context, depth: int, text: str = "", data: bytes = b"") -> Judgement:
+        extractor = Extractor(context, lambda nodes, inner, level: self._judge_tree(nodes, inner, level), depth)
+        facts = extractor.read(statements, len(data))
+        if len(data) != len(text):
+            _spans_to_characters(facts, data)
+        findings = list(self._check(facts, context))
+        if not findings and text and depth == 0:
+            findings += self._second_opinion(facts, text)
+        return self._conclude(findings, facts, text)
+
+    def _check(self, facts: Facts, context: Context) -> list[Finding]:
+        found: list[Finding] = []
+        strict = self.profile is Profile.STRICT
+        for rule in self._rules:
+            verdict = rule.strict if strict else rule.verdict
+            for finding in rule.check(facts, context):
+                nested = finding.rule_id != rule.id
+                found.append(finding if nested else replace(finding, verdict=verdict))
+        return found
+
+    def _second_opinion(self, facts: Facts, text: str) -> list[Finding]:
+        if not any(change.wants_second_opinion for change in facts.changes):
+            return []
+        for index, statement in enumerate(facts.statements):
+            start, end = statement.span
+            if has_always_true_where(text[start:end]):
+                rule = next(r for r in self._rules if r.id == "always-true-where")
+                verdict = rule.strict if self.profile is Profile.STRICT else rule.verdict
+                return [replace(rule.found("the condition simplifies to true", index), verdict=verdict)]
+        return []
+
+    def _conclude(self, findings: list[Finding], facts: Facts, text: str) -> Judgement:
+        findings = [f for f in findings if f.verdict is not Verdict.ALLOW]
+        verdict = max((f.verdict for f in findings), default=Verdict.ALLOW)
+        reports = tuple(
+            StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements
+        )
+        display = text
+        if "assword" in text.lower():
+            display = mask_passwords(text)
+            if display != text:
+                reports = tuple(replace(r, span=(0, 0)) for r in reports)
+        literal_free = facts.literal_free and verdict is Verdict.ALLOW
+        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display)
+
+    def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:
+        display = mask_passwords(script.decode("utf-8", "backslashreplace") if text is None else text)
+        return self._hold("unanalysable", why, display)
+
+    def _hold(self, rule_id: str, why: str, display: str = "", deny: bool = False) -> Judgement:
+        hint = next((r.hint() for r in self._rules if r.id == rule_id), "")
+        verdict = Verdict.DENY if deny else Verdict.HOLD
+        return Judgement(verdict, (Finding(rule_id, verdict, why, hint),), display=display)
+
+    # --- what is not a script -----------------------------------------------------------------------------------
+
+    def judge_function_call(self, oid: int, context: Context) -> Judgement:
+        """A FunctionCall message: it calls any function by its OID, past all inspection of SQL."""
+        if oid in _READING_CALLS:
+            return _ALLOW
+        if oid in _WRITING_CALLS:
+            name = _WRITING_CALLS[oid]
+            return self._hold("function-call", f"calls {name}() by the function-call protocol", f"-- FunctionCall {name}()")
+        what = f"calls function {oid} by the function-call protocol"
+        return self._hold("function-call", what, f"-- FunctionCall of OID {oid}", deny=True)
+
+    def judge_startup(self, parameters: Mapping[str, str], context: Context) -> Judgement:
+        """The settings of a startup packet, `options` included, judged as SET would be."""
+        settings = {k: v for k, v in parameters.items() if k not in ("user", "database", "options", "replication")}
+        settings.update(parse_options(parameters.get("options", "")))
+        facts = Facts(statements=[StatementFacts("startup")])
+        for name, value in settings.items():
+            if not name.startswith("_pq_."):
+                facts.settings.append(Setting(name.lower(), value, 0))
+        findings = [f for f in self._check(facts, self._own(context)) if f.rule_id != "unproven"]
+        return self._conclude(findings, facts, "")
+
+
+def _said(message: str) -> str:
+    return re.sub(r'"[^"]*"', '"…"', message)
+
+
+def _harmless_at_a_glance(parsed: bytes) -> Judgement | None:
+    """ALLOW for scripts of plain SELECT and INSERT without functions that matter; None says nothing."""
+    tags = set(_TAG.findall(parsed))
+    statements = {t for t in tags if t.endswith(b"Stmt")}
+    if not statements <= _READING or b"onConflictClause" in parsed or b'"intoClause"' in parsed:
+        return None
+    if b"InsertStmt" in statements and (b'"schemaname"' in parsed or b'"relname":"pg_' in parsed):
+        return None
+    names = set(_FUNCTION.findall(parsed)) if b"FuncCall" in tags else set()
+    if names & _FLAGGED or parsed.count(b'"funcname":') != len(_FUNCTION.findall(parsed)):
+        return None
+    # A regular function may read a constant as code, but none that is not listed is looked into anyway.
+    return _ALLOW_LITERAL_FREE
+
+
+_FLAGGED: Final = frozenset(name.encode() for name in (set(DANGEROUS) | SERVER_FILES | SECOND_CONNECTIONS | {"set_config"}))
+
+
+def _spans_to_characters(facts: Facts, data: bytes) -> None:
+    """The grammar counts bytes of UTF-8."""
+    for statement in facts.statements:
+        start, end = statement.span
+        before = len(data[:start].decode("utf-8", "replace"))
+        statement.span = (before, before + len(data[start:end].decode("utf-8", "replace")))
+
+
+def parse_options(options: str) -> dict[str, str]:
+    """The settings in the startup parameter `options`: -c name=value and --name=value, backslash escapes as
+    pg_split_opts() reads them (libpq-connect.html#LIBPQ-CONNECT-OPTIONS)."""
+    words: list[str] = []
+    current = ""
+    started = escaped = False
+    for character in options:
+        if escaped:
+            current += character
+            escaped = False
+        elif character == "\\":
+            escaped = started = True
+        elif character.isspace():
+            if started:
+                words.append(current)
+            current, started = "", False
+        else:
+            current += character
+            started = True
+    if started:
+        words.append(current)
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word == "-c" and position < len(words):
+            word = words[position]
+            position += 1
+        elif word.startswith(("-c", "--")):
+            word = word[2:]
+        else:
+            continue
+        name, _, value = word.partition("=")
+        found[name.replace("-", "_").lower()] = value
+    return found

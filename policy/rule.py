@@ -1,0 +1,69 @@
+"""What a rule is: the code, the documentation and the tests in one class."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from policy.context import Context
+from policy.facts import Facts
+from policy.judgement import Finding
+from policy.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A script for which a rule does, or does not, find something."""
+
+    script: str
+    because: str = ""
+
+
+class Rule(ABC):
+    """One pattern, one file, one id.
+
+    Attributes:
+        id: names the pattern; equals the file's name with dashes.
+        verdict: in profile guard.
+        strict: in profile strict.
+        since: the version that brought it.
+        triggers, passes: examples that run as tests.
+    """
+
+    id: ClassVar[str]
+    verdict: ClassVar[Verdict] = Verdict.HOLD
+    strict: ClassVar[Verdict] = Verdict.HOLD
+    since: ClassVar[str] = "0.1.0"
+    triggers: ClassVar[tuple[Example, ...]]
+    passes: ClassVar[tuple[Example, ...]]
+
+    @abstractmethod
+    def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
+        """Yield what was found."""
+
+    def found(self, message: str, statement: int, relations: tuple[str, ...] = (), span: tuple[int, int] = (0, 0)) -> Finding:
+        """A finding of this rule; the engine puts in the profile's verdict."""
+        return Finding(self.id, self.verdict, message, self.hint(), statement, span, relations)
+
+    @classmethod
+    def section(cls, title: str) -> str:
+        """The text behind "title:" in the docstring, on one line."""
+        lines = inspect.cleandoc(cls.__doc__ or "").splitlines()
+        taken: list[str] = []
+        inside = False
+        for line in lines:
+            if line.startswith(f"{title}:"):
+                inside = True
+                taken.append(line.partition(":")[2].strip())
+            elif inside and line.startswith("  "):
+                taken.append(line.strip())
+            else:
+                inside = False
+        return " ".join(taken)
+
+    @classmethod
+    def hint(cls) -> str:
+        return cls.section("Instead")
