@@ -173,9 +173,7 @@ class Engine:
     def _conclude(self, findings: list[Finding], facts: Facts, text: str) -> Judgement:
         findings = [f for f in findings if f.verdict is not Verdict.ALLOW]
         verdict = max((f.verdict for f in findings), default=Verdict.ALLOW)
-        reports = tuple(
-            StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements
-        )
+        reports = tuple(StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements)
         display = text
         if "assword" in text.lower():
             display = mask_passwords(text)

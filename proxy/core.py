@@ -654,9 +654,7 @@ class Core:
             out.append(SendToBackend(held.frame))
         return out
 
-    def _send_query(
-        self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None
-    ) -> None:
+    def _send_query(self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None) -> None:
         if any(effects) or (held is not None and held.hold_id is not None):
             assert held is not None
             self.tracker.requests.append(_Running(self, Kind.QUERY, effects, -1, held))

@@ -35,12 +35,8 @@ class HoldState(StrEnum):
 
 #: Which state may follow which; the store moves a hold by compare-and-set along these only.
 HOLD_TRANSITIONS: dict[HoldState, frozenset[HoldState]] = {
-    HoldState.PENDING: frozenset(
-        {HoldState.APPROVED, HoldState.DENIED, HoldState.EXPIRED, HoldState.WITHDRAWN, HoldState.ABANDONED}
-    ),
-    HoldState.APPROVED: frozenset(
-        {HoldState.PROTECTING, HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}
-    ),
+    HoldState.PENDING: frozenset({HoldState.APPROVED, HoldState.DENIED, HoldState.EXPIRED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
+    HoldState.APPROVED: frozenset({HoldState.PROTECTING, HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
     HoldState.PROTECTING: frozenset({HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
     HoldState.RELEASED: frozenset({HoldState.DONE, HoldState.FAILED, HoldState.ABANDONED}),
     HoldState.DONE: frozenset(),

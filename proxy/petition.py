@@ -55,8 +55,7 @@ class Petition:
             rule_ids=judgement.rule_ids,
             findings=tuple(HeldFinding(f.rule_id, f.message, f.hint, f.statement, f.span) for f in judgement.findings),
             statements=tuple(
-                HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations)
-                for s in judgement.statements
+                HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations) for s in judgement.statements
             ),
             relations=judgement.relations,
             protocol=_PROTOCOLS[self.kind],
@@ -65,9 +64,7 @@ class Petition:
             parameters=shown_values(self.bind, self.client_encoding) if self.bind else (),
         )
 
-    def entry(
-        self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = ""
-    ) -> AuditEntry:
+    def entry(self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:
         return AuditEntry(
             event,
             requester=self._who,

@@ -73,11 +73,7 @@ def _hint(*sentences: str) -> str:
 
 def _duration(seconds: float) -> str:
     whole = max(0, round(seconds))
-    return (
-        f"{whole // 60} min {whole % 60} s"
-        if whole >= 120 and whole % 60
-        else (f"{whole // 60} min" if whole >= 120 else f"{whole} s")
-    )
+    return f"{whole // 60} min {whole % 60} s" if whole >= 120 and whole % 60 else (f"{whole // 60} min" if whole >= 120 else f"{whole} s")
 
 
 def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float) -> Reply:
@@ -204,3 +200,54 @@ def backend_lost(reason: str) -> Reply:
 
 def violation(error: ProtocolError) -> Reply:
     return Reply("FATAL", error.sqlstate, str(error))
+
+
+# --- before a session began ---------------------------------------------------------------------------------------------
+
+
+def login_timeout() -> Reply:
+    return Reply("FATAL", QUERY_CANCELED, "canceling authentication due to timeout")
+
+
+def unsupported_protocol(version: str) -> Reply:
+    return Reply("FATAL", "0A000", f"unsupported frontend protocol {version}: server supports 3.0 to 3.2")
+
+
+def no_user() -> Reply:
+    return Reply("FATAL", "28000", "no PostgreSQL user name specified in startup packet")
+
+
+def too_many() -> Reply:
+    return Reply("FATAL", "53300", "sorry, too many clients already")
+
+
+def tls_required() -> Reply:
+    return Reply("FATAL", "28000", "pghold: connections without TLS are not accepted here", "", "Connect with sslmode=require.")
+
+
+def no_replication() -> Reply:
+    return Reply(
+        "FATAL",
+        INSUFFICIENT_PRIVILEGE,
+        "pghold: replication connections are not allowed",
+        "They run statements that cannot be held.",
+        "Connect to the server directly, or start pghold with --replication.",
+    )
+
+
+def startup_refused(judgement: Judgement) -> Reply:
+    return Reply(
+        "FATAL",
+        INSUFFICIENT_PRIVILEGE,
+        "pghold: a setting in the connection parameters is not allowed here",
+        _detail(judgement, None),
+        _hint(_instead(judgement)),
+    )
+
+
+def server_unreachable(why: str) -> Reply:
+    return Reply("FATAL", CONNECTION_FAILURE, f"pghold: {why}")
+
+
+def different_certificates(why: str) -> Reply:
+    return Reply("FATAL", "28000", f"pghold: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol
@@ -44,6 +45,10 @@ class AuditError(Exception):
 
 
 class AuditLog(Protocol):
+    def submit(self, entry: AuditEntry) -> asyncio.Future[None]:
+        """Queue the entry, in order; the future ends when it is flushed, or fails with AuditError."""
+        ...
+
     async def append(self, entry: AuditEntry) -> None:
         """Return when the entry is flushed to disk. Raises AuditError."""
         ...

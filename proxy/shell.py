@@ -133,6 +133,7 @@ class Session:
         self.requester = requester
         self.tls = tls
         self.started_at = started_at
+        self.process_id: int | None = None
         self.bytes_from_frontend = 0
         self.bytes_from_backend = 0
         self._runtime = runtime
@@ -162,10 +163,12 @@ class Session:
 
     # --- for the server -----------------------------------------------------------------------------------------
 
-    def start(self, backend_bytes: bytes = b"") -> None:
-        """Begin relaying; `backend_bytes` came behind the first ReadyForQuery."""
+    def start(self, backend_bytes: bytes = b"", frontend_bytes: bytes = b"") -> None:
+        """Begin relaying; `backend_bytes` came behind the first ReadyForQuery, `frontend_bytes` ahead of it."""
         if backend_bytes:
             self.backend_sent(backend_bytes)
+        if frontend_bytes:
+            self.frontend_sent(frontend_bytes)
 
     @property
     def has_hold(self) -> bool:
@@ -309,7 +312,7 @@ class Session:
             case Count(verdict, rule_ids):
                 self._runtime.counters.judged(verdict, rule_ids)
             case Note(entry):
-                self._chore(asyncio.ensure_future(self._runtime.audit.append(entry)))
+                self._chore(self._runtime.audit.submit(entry))
             case MoveHold():
                 self._chore(command)
             case StartTimer(timer, after_s):

@@ -34,9 +34,7 @@ SERVER_FILES: Final = frozenset(
 )
 
 #: Open a connection that nobody here sees, or run SQL through one.
-SECOND_CONNECTIONS: Final = frozenset(
-    ["dblink", "dblink_exec", "dblink_open", "dblink_connect", "dblink_connect_u", "dblink_send_query"]
-)
+SECOND_CONNECTIONS: Final = frozenset(["dblink", "dblink_exec", "dblink_open", "dblink_connect", "dblink_connect_u", "dblink_send_query"])
 
 _TEXT: Final = "it runs SQL that is given as text"
 _SERVER: Final = "it changes the state of the server"

@@ -39,6 +39,4 @@ class DeleteWithoutWhere(Rule):
         for change in facts.changes:
             if change.verb == "DELETE" and change.condition is Condition.MISSING and not change.table.is_temp:
                 table = str(change.table)
-                yield self.found(
-                    f"DELETE on {table} has no WHERE clause", change.statement, (table,), (change.position, change.position)
-                )
+                yield self.found(f"DELETE on {table} has no WHERE clause", change.statement, (table,), (change.position, change.position))

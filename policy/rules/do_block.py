@@ -25,9 +25,7 @@ class DoBlock(Rule):
     triggers: ClassVar = (
         Example("DO $$ BEGIN DELETE FROM account; END $$"),
         Example("DO $$ BEGIN EXECUTE 'DROP TABLE account'; END $$"),
-        Example(
-            "DO $$ DECLARE t text; BEGIN FOR t IN SELECT tablename FROM pg_tables LOOP EXECUTE 'DROP TABLE ' || t; END LOOP; END $$"
-        ),
+        Example("DO $$ DECLARE t text; BEGIN FOR t IN SELECT tablename FROM pg_tables LOOP EXECUTE 'DROP TABLE ' || t; END LOOP; END $$"),
         Example("DO LANGUAGE plperl $$ 1 $$"),
     )
     passes: ClassVar = (

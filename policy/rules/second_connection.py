@@ -32,6 +32,4 @@ class SecondConnection(Rule):
     def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
         for call in facts.calls:
             if call.name in SECOND_CONNECTIONS:
-                yield self.found(
-                    f"calls {call.name}(), a connection that is not seen", call.statement, (), (call.position, call.position)
-                )
+                yield self.found(f"calls {call.name}(), a connection that is not seen", call.statement, (), (call.position, call.position))

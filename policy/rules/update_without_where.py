@@ -37,6 +37,4 @@ class UpdateWithoutWhere(Rule):
         for change in facts.changes:
             if change.verb == "UPDATE" and change.condition is Condition.MISSING and not change.table.is_temp:
                 table = str(change.table)
-                yield self.found(
-                    f"UPDATE of {table} has no WHERE clause", change.statement, (table,), (change.position, change.position)
-                )
+                yield self.found(f"UPDATE of {table} has no WHERE clause", change.statement, (table,), (change.position, change.position))

@@ -108,9 +108,7 @@ WRAPPERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "change", ["DELETE FROM t", "UPDATE t SET a = 1", "DELETE FROM t WHERE 1 = 1", "UPDATE t SET a = 1 WHERE id = id"]
-)
+@pytest.mark.parametrize("change", ["DELETE FROM t", "UPDATE t SET a = 1", "DELETE FROM t WHERE 1 = 1", "UPDATE t SET a = 1 WHERE id = id"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_no_disguise_makes_it_milder(change: str, wrapper: str) -> None:
     for script in (wrapper.format(change), wrapper.format(change.lower()), wrapper.format(change.replace(" ", "/**/ "))):

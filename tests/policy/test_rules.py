@@ -23,9 +23,7 @@ def judge(rule: Rule, script: str) -> Verdict:
     # PREPARE is judged by all rules; what it prepares is the business of the rule at hand.
     rules = ALL_RULES if rule.id == "dangerous-prepared-statement" else (rule,)
     judgement = Engine(profile=profile, rules=rules).judge(script.encode(), Context())
-    return max(
-        (f.verdict for f in judgement.findings if rule.id in (f.rule_id, "dangerous-prepared-statement")), default=Verdict.ALLOW
-    )
+    return max((f.verdict for f in judgement.findings if rule.id in (f.rule_id, "dangerous-prepared-statement")), default=Verdict.ALLOW)
 
 
 @pytest.mark.parametrize(("rule", "example"), TRIGGERS)

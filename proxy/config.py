@@ -1,0 +1,257 @@
+"""Settings: command line over environment over file over defaults, checked once into a frozen model.
+
+Every field is an option of `pghold run`, PGHOLD_… in the environment and a key in pghold.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from policy.verdict import Environment, Profile
+from proxy.errors import ConfigError
+
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+def default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "pghold"
+
+
+class Upstream(BaseModel, frozen=True):
+    """Where the server is, from a URL as libpq reads it (libpq-connect.html#LIBPQ-CONNSTRING-URIS)."""
+
+    host: str = "localhost"
+    port: int = 5432
+    user: str = ""
+    password: str = Field("", repr=False)
+    database: str = ""
+    sslmode: SslMode = "prefer"
+    sslrootcert: str = ""
+    sslcert: str = ""
+    sslkey: str = ""
+
+    @property
+    def socket_path(self) -> str | None:
+        """The Unix socket, when the host is a directory."""
+        return f"{self.host}/.s.PGSQL.{self.port}" if self.host.startswith("/") else None
+
+    def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return str(self.socket_path)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Raises ValueError that says what is expected."""
+        expected = "expected postgresql://[user[:password]@]host[:port]/[database][?sslmode=…]"
+        parts = urlsplit(url)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError(expected)
+        try:
+            port = parts.port or 5432
+        except ValueError:
+            raise ValueError(f"the port is no number; {expected}") from None
+        values: dict[str, str | int] = {
+            "host": unquote(parts.hostname or "localhost"),
+            "port": port,
+            "user": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "database": unquote(parts.path.lstrip("/")),
+        }
+        for key, value in parse_qsl(parts.query):
+            name = {"dbname": "database"}.get(key, key)
+            if name in cls.model_fields:
+                values[name] = value
+            elif key not in ("application_name", "connect_timeout", "channel_binding", "gssencmode", "target_session_attrs"):
+                raise ValueError(f"unknown parameter {key}; {expected}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{first['loc'][0]}: {first['msg']}") from None
+
+
+class Settings(BaseSettings):
+    """What `pghold run` needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PGHOLD_", extra="forbid", frozen=True)
+
+    upstream: str = Field("", description="The server: postgresql://host:port/database?sslmode=…; empty: an embedded PostgreSQL 18.")
+    listen: str = Field(
+        "127.0.0.1:6432", description="Where clients connect: HOST:PORT or /DIRECTORY:PORT for a Unix socket, comma-separated."
+    )
+    console: str = Field("127.0.0.1:8432", description="Where the operator's HTTP API listens: HOST:PORT.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Holds, audit log, operator token, embedded database.")
+    policy: Path | None = Field(None, description="The policy and configuration file; default DATA_DIR/pghold.toml if it is there.")
+    environment: Environment | None = Field(
+        None, description="production, development or test; production with --upstream, development with the embedded database."
+    )
+    profile: Profile = Field(Profile.GUARD, description="guard stops accidents; strict holds whatever is not provably harmless.")
+    mode: Literal["enforce", "observe", "off"] = Field("enforce", description="observe records and holds nothing; off relays only.")
+    store: str = Field("", description="Where holds are kept; only SQLite in the data directory so far.")
+    tls: Literal["disable", "allow", "require"] = Field("disable", description="TLS for clients; needs tls_cert and tls_key.")
+    tls_cert: Path | None = Field(None, description="Certificate chain shown to clients (PEM); the server's own, if that uses TLS.")
+    tls_key: Path | None = Field(None, description="Its private key (PEM).")
+    tls_ca: Path | None = Field(None, description="CA that client certificates must come from; given, they are required.")
+    max_connections: int = Field(10000, ge=1, description="More clients than this get 53300.")
+    startup_timeout_s: float = Field(60, gt=0, description="How long a client may take to log in.")
+    connect_timeout_s: float = Field(10, gt=0, description="How long connecting to the server may take.")
+    hold_timeout_s: float = Field(600, gt=0, description="How long a statement may wait for a decision.")
+    hold_timeout_in_transaction_s: float = Field(60, gt=0, description="The same inside a transaction, whose locks stay.")
+    heartbeat_s: float = Field(15, gt=0, description="How often a waiting client is told so.")
+    max_pending_holds: int = Field(20000, ge=1, description="More statements than this are refused, not held.")
+    hold_high_water_bytes: int = Field(1 << 20, ge=1024, description="What a client may send on while its statement waits.")
+    max_script_bytes: int = Field(128 << 20, ge=1024, description="The longest Query or Parse.")
+    drain_timeout_s: float = Field(30, ge=0, description="How long transactions may finish when the proxy stops.")
+    replication: bool = Field(False, description="Let replication connections through, unjudged.")
+    approval_phrase: str = Field("YES I UNDERSTAND THE RISKS", min_length=1, description="What an operator types to approve.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="No SQL is logged at info and above.")
+    allow_force_sync: bool = Field(False, description="Understood for later use: forced syncs in production.")
+    backup_before_danger: bool = Field(True, description="Understood for later use: a copy before a dangerous statement.")
+
+    @field_validator("upstream")
+    @classmethod
+    def _upstream_reads(cls, value: str) -> str:
+        if value:
+            Upstream.from_url(value)
+        return value
+
+    @field_validator("listen", "console")
+    @classmethod
+    def _addresses_read(cls, value: str) -> str:
+        for part in value.split(","):
+            address(part)
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_known(cls, value: str) -> str:
+        if value and not value.startswith("sqlite"):
+            raise ValueError("only the SQLite store in the data directory is supported so far; leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _tls_fits(self) -> Self:
+        if self.tls != "disable" and not (self.tls_cert and self.tls_key):
+            raise ValueError(f"tls = {self.tls} needs tls_cert and tls_key, the paths of two PEM files")
+        if self.tls == "disable" and self.tls_ca:
+            raise ValueError("tls_ca has no use with tls = disable; set tls = require")
+        upstream = self.server
+        if upstream is not None:
+            if upstream.sslmode in ("verify-ca", "verify-full") and not upstream.sslrootcert:
+                raise ValueError(f"upstream: sslmode={upstream.sslmode} needs sslrootcert=FILE (or sslrootcert=system)")
+            if upstream.socket_path and upstream.sslmode not in ("disable", "allow", "prefer"):
+                raise ValueError("upstream: a Unix socket has no TLS; leave sslmode out")
+            if bool(upstream.sslcert) != bool(upstream.sslkey):
+                raise ValueError("upstream: sslcert and sslkey go together")
+        return self
+
+    @property
+    def server(self) -> Upstream | None:
+        return Upstream.from_url(self.upstream) if self.upstream else None
+
+    @property
+    def effective_environment(self) -> Environment:
+        if self.environment is not None:
+            return self.environment
+        return Environment.PRODUCTION if self.upstream else Environment.DEVELOPMENT
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+Address = tuple[str, int]
+
+
+def address(text: str) -> Address:
+    """HOST:PORT, [V6]:PORT, :PORT or /DIRECTORY:PORT. Raises ValueError."""
+    match = re.fullmatch(r"\s*(\[[^\]]+\]|[^:\[\]]*):(\d{1,5})\s*", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{text!r}: expected HOST:PORT, or /DIRECTORY:PORT for a Unix socket")
+    return match[1].strip("[]") or "0.0.0.0", int(match[2])
+
+
+#: Variables of the system that pghold took the place of.
+_OLD_VARIABLES = {
+    "DB_ALLOW_FORCE_SYNC": "allow_force_sync",
+    "DB_BACKUP_BEFORE_DANGER": "backup_before_danger",
+}
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+def load(options: dict[str, Any]) -> Settings:  # any: what the command line gives, checked by the model
+    """Settings from options that were given (None is not given), the environment, and the file. Raises ConfigError."""
+    given = {k: v for k, v in options.items() if v is not None}
+    for name, field in _OLD_VARIABLES.items():
+        if (value := _flag(name)) is not None:
+            given.setdefault(field, value)
+    if _flag("DB_SAFETY_ENABLED") is False and "PGHOLD_MODE" not in os.environ:
+        given.setdefault("mode", "off")
+    if _flag("DB_AUDIT_LOG_ENABLED") is False:
+        raise ConfigError("DB_AUDIT_LOG_ENABLED=false: the audit log cannot be switched off, since decisions rest on it; unset it")
+    file = _file(given)
+    known = set(Settings.model_fields)
+    for key, value in _read(file).items():
+        if key not in known:
+            raise ConfigError(f"{file}: unknown key {key}; known are {', '.join(sorted(known))}")
+        if key not in given and f"PGHOLD_{key.upper()}" not in os.environ:
+            given[key] = value
+    if file is not None:
+        given["policy"] = file
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {message}") from None
+
+
+def _flag(name: str) -> bool | None:
+    value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return None
+    if value not in _TRUE | _FALSE:
+        raise ConfigError(f"{name}={value}: expected true or false")
+    return value in _TRUE
+
+
+def _file(given: dict[str, Any]) -> Path | None:
+    named = given.get("policy") or os.environ.get("PGHOLD_POLICY")
+    if named:
+        return Path(named)
+    data_dir = Path(given.get("data_dir") or os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())
+    for candidate in (Path("pghold.toml"), data_dir / "pghold.toml"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
