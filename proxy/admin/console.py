@@ -1,0 +1,315 @@
+"""The backend's side of one connection to the psql console: login by SCRAM, then simple and extended queries."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final, TypeVar
+
+from protocol import (
+    FRONTEND_LIMITS,
+    AuthenticationOk,
+    AuthenticationSASL,
+    AuthenticationSASLContinue,
+    AuthenticationSASLFinal,
+    BackendKeyData,
+    Bind,
+    BindComplete,
+    Close,
+    CloseComplete,
+    Column,
+    CommandComplete,
+    DataRow,
+    Describe,
+    EmptyQueryResponse,
+    Execute,
+    Flush,
+    Framer,
+    Message,
+    NegotiateProtocolVersion,
+    NoData,
+    ObjectKind,
+    ParameterDescription,
+    ParameterStatus,
+    Parse,
+    ParseComplete,
+    ProtocolError,
+    Query,
+    ReadyForQuery,
+    RemoteProtocolError,
+    RowDescription,
+    SASLInitialResponse,
+    SASLResponse,
+    StartupMessage,
+    Sync,
+    Terminate,
+    TransactionStatus,
+    decode_frontend,
+)
+from protocol.wire import BodyReader
+from proxy import replies
+from proxy.admin.commands import Answer, CommandError, columns_of, run
+from proxy.admin.scram import MECHANISM, ScramError, ScramServer, Verifier
+from proxy.model import AuditEntry, AuditEvent, Operator
+from proxy.seams import AuditError, StoreError
+from proxy.services import Services
+
+#: Commands are short.
+_LIMITS: Final = {kind: min(limit, 64 << 10) for kind, limit in FRONTEND_LIMITS.items()}
+_LOGIN_TIMEOUT_S: Final = 60.0
+_CONNECTIONS_LIMIT: Final = 100
+_TEXT: Final = 25  # the OID of type text
+_MOCK_SECRET: Final = os.urandom(32)
+
+V = TypeVar("V")
+
+_connections = 0
+
+
+async def serve_admin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, startup: StartupMessage, services: Services) -> None:
+    """Serve one connection until it ends."""
+    global _connections
+    _connections += 1
+    try:
+        connection = _Connection(reader, writer, services)
+        if _connections > _CONNECTIONS_LIMIT:
+            connection.fail(replies.too_many())
+            return
+        await connection.serve(startup)
+    except ProtocolError as error:
+        services.metrics.protocol_violation("admin")
+        writer.write(replies.violation(error).encode())
+    finally:
+        _connections -= 1
+
+
+class _Closed(Exception):
+    pass
+
+
+class _Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, services: Services) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._services = services
+        self._framer = Framer(_LIMITS)
+        self._frames: list[tuple[int, bytes]] = []
+        self._statements: dict[bytes, bytes] = {}
+        self._portals: dict[bytes, tuple[bytes, tuple[str | None, ...]]] = {}
+
+    def send(self, *messages: Message) -> None:
+        self._writer.write(b"".join(m.encode() for m in messages))
+
+    def fail(self, reply: replies.Reply) -> None:
+        self._writer.write(reply.encode())
+
+    async def _next(self) -> tuple[int, bytes]:
+        """Raises _Closed and RemoteProtocolError."""
+        while not self._frames:
+            await self._writer.drain()
+            data = await self._reader.read(65536)
+            if not data:
+                raise _Closed
+            self._frames += self._framer.feed(data)
+        return self._frames.pop(0)
+
+    async def serve(self, startup: StartupMessage) -> None:
+        try:
+            async with asyncio.timeout(_LOGIN_TIMEOUT_S):
+                operator = await self._login(startup)
+            if operator is None:
+                return
+            await self._work(operator)
+        except TimeoutError:
+            self.fail(replies.login_timeout())
+        except _Closed:
+            pass
+
+    # --- login --------------------------------------------------------------------------------------------------
+
+    async def _login(self, startup: StartupMessage) -> Operator | None:
+        user = startup.get(b"user").decode("utf-8", "replace")
+        unknown = tuple(name for name, _ in startup.parameters if name.startswith(b"_pq_."))
+        if startup.minor > 2 or unknown:
+            self.send(NegotiateProtocolVersion((3 << 16) | min(startup.minor, 2), unknown))
+        try:
+            found = await self._services.operators.scram_verifier(user)
+        except StoreError as error:
+            self.fail(replies.Reply("FATAL", "58000", f"pghold: {error}"))
+            return None
+        exchange = ScramServer(Verifier.parse(found[1]) if found else Verifier.mock(user, _MOCK_SECRET))
+        self.send(AuthenticationSASL((MECHANISM,)))
+        try:
+            initial = SASLInitialResponse.decode_body(BodyReader(await self._password()))
+            if initial.mechanism != MECHANISM:
+                raise RemoteProtocolError("client selected an invalid SASL authentication mechanism")
+            self.send(AuthenticationSASLContinue(exchange.first(initial.data or b"")))
+            final = exchange.final(SASLResponse.decode_body(BodyReader(await self._password())).data)
+        except ScramError as error:
+            raise RemoteProtocolError(str(error)) from None
+        if final is None or found is None:
+            await self._refused(user)
+            self.fail(replies.Reply("FATAL", "28P01", f'password authentication failed for user "{user[:63]}"'))
+            return None
+        self.send(AuthenticationSASLFinal(final), AuthenticationOk())
+        for name, value in (
+            ("server_version", "18.0"),
+            ("server_encoding", "UTF8"),
+            ("client_encoding", "UTF8"),
+            ("DateStyle", "ISO, MDY"),
+            ("TimeZone", "UTC"),
+            ("integer_datetimes", "on"),
+            ("standard_conforming_strings", "on"),
+            ("application_name", ""),
+        ):
+            self.send(ParameterStatus(name.encode(), value.encode()))
+        self.send(BackendKeyData(os.getpid(), os.urandom(4)), ReadyForQuery(TransactionStatus.IDLE))
+        return found[0]
+
+    async def _password(self) -> bytes:
+        kind, body = await self._next()
+        if kind != ord("p"):
+            raise RemoteProtocolError(f"expected SASL response, got message type {kind}")
+        return body
+
+    async def _refused(self, user: str) -> None:
+        entry = AuditEntry(AuditEvent.OPERATOR_REFUSED, operator=user[:63], outcome="wrong password at the psql console")
+        try:
+            await self._services.audit.append(entry)
+        except AuditError:
+            pass  # the login is refused all the same
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    async def _work(self, operator: Operator) -> None:
+        skipping = False
+        while True:
+            kind, body = await self._next()
+            if kind == ord("p"):
+                raise RemoteProtocolError(f"invalid frontend message type {kind}")
+            message = decode_frontend(kind, body)
+            if isinstance(message, Terminate):
+                return
+            if isinstance(message, Sync):
+                skipping = False
+                self.send(ReadyForQuery(TransactionStatus.IDLE))
+                continue
+            if skipping:
+                continue
+            if isinstance(message, Query):
+                await self._query(operator, message.query)
+                self.send(ReadyForQuery(TransactionStatus.IDLE))
+                continue
+            try:
+                await self._extended(operator, message)
+            except CommandError as error:
+                self._fail_command(error)
+                skipping = True
+
+    def _fail_command(self, error: CommandError) -> None:
+        self.fail(replies.Reply("ERROR", error.sqlstate, str(error), "", error.hint))
+
+    async def _query(self, operator: Operator, script: bytes) -> None:
+        parts = _split(_decoded(script))
+        if not any(p.strip() for p in parts):
+            self.send(EmptyQueryResponse())
+            return
+        for part in parts:
+            if not part.strip():
+                continue
+            try:
+                answer = await run(self._services, operator, part)
+            except CommandError as error:
+                self._fail_command(error)
+                return
+            if answer is not None:
+                self._give(answer, describe=True)
+
+    def _give(self, answer: Answer, *, describe: bool) -> None:
+        if answer.notice:
+            self.fail(replies.Reply("NOTICE", "00000", answer.notice))
+        if answer.columns is not None:
+            if describe:
+                self.send(_row_description(answer.columns))
+            for row in answer.rows:
+                self.send(DataRow(tuple(None if v is None else v.encode("utf-8", "replace") for v in row)))
+        self.send(CommandComplete(answer.tag.encode()))
+
+    async def _extended(self, operator: Operator, message: Message) -> None:
+        match message:
+            case Parse(name, script, _):
+                columns_of(_decoded(script))
+                self._statements[name] = script
+                self.send(ParseComplete())
+            case Bind(portal, statement, formats, values, results):
+                if 1 in formats or 1 in results:
+                    raise CommandError("0A000", "the console speaks text only", "Use text parameters and results.")
+                script = self._known(self._statements, statement, "26000", "prepared statement")
+                texts = tuple(None if v is None else v.decode("utf-8", "replace") for v in values)
+                self._portals[portal] = (script, texts)
+                self.send(BindComplete())
+            case Describe(ObjectKind.STATEMENT, name):
+                script = self._known(self._statements, name, "26000", "prepared statement")
+                self.send(ParameterDescription((_TEXT,) * _parameter_count(script)))
+                self._describe(script)
+            case Describe(_, name):
+                self._describe(self._known(self._portals, name, "34000", "portal")[0])
+            case Execute(portal, _):
+                script, texts = self._known(self._portals, portal, "34000", "portal")
+                answer = await run(self._services, operator, _decoded(script), texts)
+                if answer is None:
+                    self.send(EmptyQueryResponse())
+                else:
+                    self._give(answer, describe=False)
+            case Close(kind, name):
+                if kind is ObjectKind.STATEMENT:
+                    self._statements.pop(name, None)
+                else:
+                    self._portals.pop(name, None)
+                self.send(CloseComplete())
+            case Flush():
+                await self._writer.drain()
+            case _:
+                raise RemoteProtocolError(f"unexpected message {type(message).__name__}")
+
+    def _describe(self, script: bytes) -> None:
+        columns = columns_of(_decoded(script))
+        self.send(NoData() if columns is None else _row_description(columns))
+
+    def _known(self, names: dict[bytes, V], name: bytes, code: str, what: str) -> V:
+        found = names.get(name)
+        if found is None:
+            raise CommandError(code, f"{what} does not exist")
+        return found
+
+
+def _decoded(script: bytes) -> str:
+    return script.decode("utf-8", "replace")
+
+
+def _parameter_count(script: bytes) -> int:
+    count = 0
+    while b"$%d" % (count + 1) in script:
+        count += 1
+    return count
+
+
+def _row_description(columns: tuple[str, ...]) -> RowDescription:
+    return RowDescription(tuple(Column(name.encode(), 0, 0, _TEXT, -1, -1, 0) for name in columns))
+
+
+def _split(text: str) -> list[str]:
+    """At semicolons outside of quotes."""
+    parts, current, quote = [], "", ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character == ";":
+            parts.append(current)
+            current = ""
+            continue
+        current += character
+    parts.append(current)
+    return parts

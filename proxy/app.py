@@ -1,0 +1,325 @@
+"""The process: builds every part from the settings, runs until a signal, and takes it all down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import resource
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from typing import TextIO
+
+import structlog
+import uvicorn
+import uvloop
+
+from policy import Engine
+from policy.verdict import Profile
+from proxy.admin import serve_admin
+from proxy.audit import JsonlAuditLog
+from proxy.clock import SystemClock
+from proxy.config import Settings, Upstream, address, load
+from proxy.console import make_api
+from proxy.core import CoreSettings, Mode
+from proxy.embedded import EmbeddedPostgres
+from proxy.errors import ConfigError
+from proxy.holds import SqlHoldBook
+from proxy.judging import TimedJudge
+from proxy.listeners import listen, shown
+from proxy.logs import set_up
+from proxy.metrics import Metrics
+from proxy.model import AuditEntry, AuditEvent, Hold, HoldState
+from proxy.operators import SqlOperators
+from proxy.seams import AuditError, StoreError
+from proxy.server import Server
+from proxy.services import Services
+from proxy.shell import SessionRuntime, Totals
+from proxy.store import open_store
+from proxy.tasks import Tasks
+from proxy.upstream import Connector
+
+#: Descriptors wanted: two for each session, and some.
+_DESCRIPTORS = 65536
+
+
+def main(settings: Settings) -> int:
+    """Run the proxy; return the process's exit code."""
+    try:
+        return uvloop.run(_serve(settings))
+    except (ConfigError, StoreError, AuditError) as error:
+        print(f"pghold: {error}", file=sys.stderr)
+        return 2
+
+
+async def _serve(settings: Settings) -> int:
+    log = set_up(settings.log_format, settings.log_level)
+    async with AsyncExitStack() as stack:
+        app = App(settings, log, stack)
+        await app.start()
+        await app.run()
+    return 0
+
+
+class App:
+    """All parts, wired. Whatever was started is taken down by the stack, in reverse order."""
+
+    def __init__(self, settings: Settings, log: structlog.typing.FilteringBoundLogger, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._log = log
+        self._stack = stack
+        self._stop = asyncio.Event()
+        self._again = asyncio.Event()
+        self._clock = SystemClock()
+        self._metrics = Metrics()
+        self._tasks = Tasks(self._task_failed)
+        self._embedded: EmbeddedPostgres | None = None
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._log.error("task failed", task=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    async def start(self) -> None:
+        settings = self._settings
+        _raise_limits()
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"data_dir {settings.data_dir}: {error.strerror}") from None
+        self._stack.callback(_lock(settings).close)
+        store = await open_store(settings.data_dir)
+        self._stack.push_async_callback(store.close)
+        self._audit = JsonlAuditLog(settings.data_dir / "audit.jsonl", self._clock, self._metrics.audit_flushed)
+        self._stack.push_async_callback(self._audit.close)
+        self._book = SqlHoldBook(store, self._clock, settings.max_pending_holds, self._metrics.hold_ended)
+        for hold in await self._book.recover():
+            await self._audit.append(_abandoned(hold))
+        self._operators = SqlOperators(store, self._clock)
+        await self._operators.ensure_first(settings.data_dir / "operator.token")
+        self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
+        self._add_metrics()
+        await self._start_server()
+        await self._start_console()
+        await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
+        self._watch_signals()
+        self._announce()
+
+    async def _upstream(self) -> Upstream:
+        upstream = self._settings.server
+        if upstream is not None:
+            return upstream
+        self._embedded = EmbeddedPostgres(self._settings.data_dir / "postgres")
+        self._stack.push_async_callback(self._embedded.stop)
+        await self._embedded.start()
+        return Upstream.from_url(self._embedded.url)
+
+    def _add_metrics(self) -> None:
+        metrics, settings = self._metrics, self._settings
+        metrics.describe(settings.mode, settings.profile, settings.effective_environment)
+        metrics.add_source("pghold_holds_pending", "gauge", "Holds that wait for a decision.", self._book.pending_count)
+        metrics.add_source("pghold_audit_failures", "counter", "Failed writes of the audit log.", lambda: self._audit.failures)
+        metrics.add_source(
+            "pghold_upstream_up", "gauge", "Whether the server could be reached last.", lambda: float(bool(self._connector.reachable))
+        )
+        for name, read in (("hit", lambda: self._judge.engine.hits), ("miss", lambda: self._judge.engine.misses)):
+            metrics.add_source("pghold_verdict_cache", "counter", "Look-ups of judgements by outcome.", read, f"outcome={name}")
+
+    def _engine(self, profile: Profile) -> Engine:
+        return Engine(profile=profile, environment=self._settings.effective_environment)
+
+    async def _start_server(self) -> None:
+        settings = self._settings
+        engine = self._engine(settings.profile)
+        self._judge = TimedJudge(engine, self._metrics.judging_seconds)
+        core = CoreSettings(
+            environment=settings.effective_environment,
+            mode=Mode(settings.mode),
+            hold_timeout_s=settings.hold_timeout_s,
+            hold_timeout_in_transaction_s=settings.hold_timeout_in_transaction_s,
+            heartbeat_s=settings.heartbeat_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            high_water_bytes=settings.hold_high_water_bytes,
+            max_script_bytes=settings.max_script_bytes,
+        )
+        totals = Totals()
+        self._services: Services
+        self._server = Server(
+            settings,
+            connector=self._connector,
+            engine=engine,
+            judge=self._judge,
+            runtime=lambda on_closed: SessionRuntime(
+                judge=self._judge,
+                judge_off_loop=self._judge.off_loop,
+                book=self._book,
+                audit=self._audit,
+                counters=self._metrics,
+                settings=core,
+                clock=self._clock,
+                tasks=self._tasks,
+                totals=totals,
+                log=self._log.info,
+                on_closed=on_closed,
+            ),
+            metrics=self._metrics,
+            tasks=self._tasks,
+            admin=lambda reader, writer, startup: serve_admin(reader, writer, startup, self._services),
+            log=self._log.warning,
+        )
+        self._services = Services(
+            settings=settings,
+            book=self._book,
+            audit=self._audit,
+            sessions=self._server,
+            operators=self._operators,
+            metrics=self._metrics,
+            clock=self._clock,
+            reload=self._reload,
+            problems=self._problems,
+        )
+        await self._server.start()
+
+    async def _start_console(self) -> None:
+        try:
+            sock = listen(address(self._settings.console))
+        except ConfigError as error:
+            raise ConfigError(f"console: {error}") from None
+        self._console_address = shown(sock)
+        config = uvicorn.Config(
+            make_api(self._services), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, loop="none"
+        )
+        self._console = uvicorn.Server(config)
+        self._console.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older releases; newer use capture_signals
+        self._tasks.spawn(_serve_http(self._console, sock), "console")
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_signal)
+
+    def _stop_signal(self) -> None:
+        if self._stop.is_set():
+            self._again.set()
+        self._stop.set()
+
+    def _reload_signal(self) -> None:
+        self._tasks.spawn(self._reload_logged(), "reload")
+
+    async def _reload_logged(self) -> None:
+        try:
+            self._log.info("reloaded", what=await self._reload("SIGHUP"))
+        except ConfigError as error:
+            self._log.error("not reloaded", error=str(error))
+
+    async def _reload(self, operator: str) -> str:
+        """Policy and certificates, all or nothing. Raises ConfigError."""
+        fresh = load({"policy": self._settings.policy} if self._settings.policy else {})
+        given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
+        self._server.reload_tls()
+        engine = self._engine(given.profile)
+        self._judge.replace(engine)
+        self._server.replace_engine(engine)
+        with suppress(AuditError):
+            await self._audit.append(AuditEntry(AuditEvent.RELOADED, operator=operator))
+        return f"profile {given.profile}, certificates"
+
+    async def _problems(self) -> list[str]:
+        found: list[str] = []
+        if not self._connector.reachable:
+            found.append(self._connector.problem or "the server was not reached yet")
+        if self._audit.failing:
+            found.append("the audit log cannot be written: dangerous statements are refused")
+        try:
+            await self._book.check()
+        except StoreError as error:
+            found.append(f"{error}: dangerous statements are refused")
+        return found
+
+    def _announce(self) -> None:
+        settings = self._settings
+        if settings.mode != "enforce":
+            what = "records what it would hold, and holds nothing" if settings.mode == "observe" else "judges nothing at all"
+            print(f"pghold: WARNING: mode is {settings.mode}: it {what}", file=sys.stderr)
+            self._log.warning("not enforcing", mode=settings.mode)
+        listening = self._server.addresses[0]
+        print(f"pghold ready listen={listening} console=http://{self._console_address}", file=sys.stderr, flush=True)
+        if self._embedded is not None:
+            _say_how(sys.stderr, listening)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; a second one ends the draining."""
+        await self._stop.wait()
+        self._log.info("stopping", sessions=len(self._server.list()))
+        drain = asyncio.ensure_future(self._server.stop(self._settings.drain_timeout_s))
+        again = asyncio.ensure_future(self._again.wait())
+        await asyncio.wait({drain, again}, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (drain, again):
+            waiting.cancel()
+        self._console.should_exit = True
+        await self._tasks.wait(3)
+        with suppress(AuditError):
+            await self._audit.append(AuditEntry(AuditEvent.STOPPED, environment=self._settings.effective_environment))
+
+
+async def _serve_http(server: uvicorn.Server, sock: object) -> None:
+    # Signals are ours: uvicorn's own handling would end the process before the sessions are drained.
+    await server._serve(sockets=[sock])  # type: ignore[list-item]  # a socket; serve() differs only in taking the signals
+
+
+def _abandoned(hold: Hold) -> AuditEntry:
+    request = hold.request
+    outcome = "the proxy was restarted" + (" while it ran" if hold.state is HoldState.RELEASED else "")
+    return AuditEntry(
+        AuditEvent.ABANDONED,
+        requester=request.requester,
+        environment=request.environment,
+        hold_id=hold.id,
+        script=request.script,
+        script_sha256=request.script_sha256,
+        rule_ids=request.rule_ids,
+        relations=request.relations,
+        outcome=outcome,
+    )
+
+
+def _raise_limits() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _lock(settings: Settings) -> TextIO:
+    """One pghold for one data directory."""
+    file = (settings.data_dir / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConfigError(f"data_dir {settings.data_dir} is in use by another pghold") from None
+    return file
+
+
+def _say_how(out: TextIO, listening: str) -> None:
+    bold, end = ("\x1b[1m", "\x1b[0m") if out.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print(
+        f"""
+  An embedded PostgreSQL 18 with a sample database runs behind it. Connect, and try something dangerous:
+
+    {bold}pghold psql{end}                     (or: psql postgresql://postgres@{listening}/sample)
+    sample=# DROP TABLE "Cards";
+
+  It waits. In another terminal:
+
+    {bold}pghold holds{end}                    see what waits
+    {bold}pghold approve 1{end}                or: pghold deny 1
+
+  Ctrl-C stops everything.
+""",
+        file=out,
+        flush=True,
+    )

@@ -1,0 +1,80 @@
+"""The HTTP client behind the operator's commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from proxy.config import default_data_dir
+
+DEFAULT_CONSOLE = "http://127.0.0.1:8432"
+
+
+class ClientError(Exception):
+    """What the operator is told. exit_code: 1 failed, 3 no longer pending, 4 not allowed or wrong phrase."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def find_token(data_dir: Path | None = None) -> str:
+    """PGHOLD_TOKEN, else the file that the first start wrote. Raises ClientError."""
+    token = os.environ.get("PGHOLD_TOKEN", "").strip()
+    if token:
+        return token
+    path = (data_dir or Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())) / "operator.token"
+    try:
+        return path.read_text().strip()
+    except OSError:
+        raise ClientError(f"no operator token: set PGHOLD_TOKEN, or run where {path} can be read") from None
+
+
+class Client:
+    """Talks to one console."""
+
+    def __init__(self, console: str | None = None, token: str | None = None) -> None:
+        base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
+        self._base = base if "://" in base else f"http://{base}"
+        self._http = httpx.Client(
+            base_url=self._base, headers={"Authorization": f"Bearer {token or find_token()}"}, timeout=30, trust_env=False
+        )
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:  # any: JSON, checked by what reads it
+        """The answer's JSON. Raises ClientError."""
+        try:
+            response = self._http.request(method, f"/api/v1{path}", **arguments)
+        except httpx.HTTPError as error:
+            raise ClientError(
+                f"cannot reach the console at {self._base}: {error}; is pghold running? (--console, PGHOLD_CONSOLE)"
+            ) from None
+        if response.status_code >= 400:
+            raise _refused(response)
+        return response.json() if response.content else None
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Holds as they change. Raises ClientError when the console goes away."""
+        try:
+            with self._http.stream("GET", "/api/v1/events", timeout=httpx.Timeout(30, read=60)) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line[5:])
+        except httpx.HTTPError as error:
+            raise ClientError(f"lost the console at {self._base}: {error}") from None
+
+
+def _refused(response: httpx.Response) -> ClientError:
+    try:
+        detail = str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"HTTP {response.status_code}"
+    code = {401: 4, 403: 4, 422: 4, 409: 3}.get(response.status_code, 1)
+    return ClientError(detail, code)

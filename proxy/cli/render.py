@@ -1,0 +1,94 @@
+"""Holds on a terminal. The text of a statement is a stranger's: what does not show, or shows as something else, is made visible."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
+
+
+def visible(text: str, keep_lines: bool = True) -> str:
+    """Control, bidirectional, zero-width and other format characters as <U+XXXX>."""
+    out = []
+    for character in text:
+        if character == "\n" and keep_lines:
+            out.append(character)
+        elif character == "\t":
+            out.append("    ")
+        elif unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp"):
+            out.append(f"<U+{ord(character):04X}>")
+        else:
+            out.append(character)
+    return "".join(out)
+
+
+def span(seconds: float) -> str:
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def table(holds: list[dict[str, Any]]) -> Table:
+    """One line for each hold, oldest first."""
+    result = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("ID", "STATE", "AGE", "LEFT", "WHO", "WHERE", "RULES"):
+        result.add_column(name, no_wrap=True)
+    result.add_column("STATEMENT", ratio=1, overflow="ellipsis", no_wrap=True)
+    now = datetime.now(UTC)
+    for hold in reversed(holds):
+        state = hold["state"]
+        left = span((_moment(hold["expires_at"]) - now).total_seconds()) if state == "pending" else "-"
+        result.add_row(
+            str(hold["id"]),
+            Text(state, _STATE_STYLE.get(state, "")),
+            span((now - _moment(hold["created_at"])).total_seconds()),
+            left,
+            Text(visible(f"{hold['role']}@{hold['client_addr']}", False)),
+            Text(visible(hold["database"], False)),
+            ", ".join(hold["rule_ids"]),
+            Text(visible(" ".join(hold["script"].split()), False)),
+        )
+    return result
+
+
+def card(hold: dict[str, Any], console: Console) -> None:
+    """Everything about one hold: our facts first, the requester's words last."""
+    now = datetime.now(UTC)
+    state = hold["state"]
+    console.print(Text.assemble(("Hold ", "bold"), (str(hold["id"]), "bold"), "  ", (state, _STATE_STYLE.get(state, ""))))
+    left = f", expires in {span((_moment(hold['expires_at']) - now).total_seconds())}" if state == "pending" else ""
+    facts = [("age", span((now - _moment(hold["created_at"])).total_seconds()) + left)]
+    facts += [("finding", f"{f['rule_id']}: {f['message']}") for f in hold["findings"]]
+    facts += [("does", s["kind"] + (f" on {', '.join(s['relations'])}" if s["relations"] else "")) for s in hold["statements"]]
+    facts += [
+        ("who", f"{hold['role']} from {hold['client_addr']}" + (f" ({hold['application_name']})" if hold["application_name"] else "")),
+        ("where", f"database {hold['database']}, {hold['environment']}"),
+        (
+            "how",
+            f"{hold['protocol']} protocol" + (", inside a transaction: its locks stay while it waits" if hold["in_transaction"] else ""),
+        ),
+    ]
+    if hold["decision"]:
+        decision = hold["decision"]
+        word = "approved" if decision["approved"] else "denied"
+        facts.append(("decision", f"{word} by {decision['operator']}: {decision['reason']}"))
+    if hold["outcome"]:
+        facts.append(("outcome", hold["outcome"]))
+    for name, value in facts:
+        console.print(Text.assemble((f"  {name:10}", "dim"), visible(str(value), False)))
+    for index, value in enumerate(hold["parameters"], 1):
+        console.print(Text.assemble((f"  ${index:<9}", "dim"), "NULL" if value is None else visible(value, False)))
+    console.print(Text("  --- the script, as it was sent ---", "dim"))
+    for line in visible(hold["script"]).splitlines():
+        console.print(Text("  " + line))

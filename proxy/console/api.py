@@ -1,0 +1,268 @@
+"""The HTTP API. Everything an operator can do is here; the web page and the command line are clients of it.
+
+Authentication is a bearer token. Only /healthz, /readyz, /metrics and the page at / need none. No cookies, so no cross-site requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+from sse_starlette import EventSourceResponse
+
+from proxy.decide import DecisionRefusedError, decide
+from proxy.errors import ConfigError
+from proxy.holds_json import Json, hold_as_json, iso
+from proxy.model import HoldId, HoldState, Operator, SessionId
+from proxy.seams import NotPendingError, StoreError, UnknownHoldError
+from proxy.services import Services
+
+_BODY_LIMIT_BYTES = 64 << 10
+
+
+class Approval(BaseModel):
+    """What approving takes."""
+
+    phrase: str = Field(description="The approval phrase, typed.", max_length=1000)
+    reason: str = Field(description="Why the statement may run.", max_length=4000)
+
+
+class Denial(BaseModel):
+    """What denying takes."""
+
+    reason: str = Field(description="Why it may not run; the client is told.", max_length=4000)
+
+
+class Problem(BaseModel):
+    """Every error, as application/problem+json (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str
+    hold: dict[str, object] | None = None
+
+
+_ERRORS: dict[int | str, dict[str, object]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in {
+        401: "No token, or one that is not known.",
+        403: "The operator's role does not allow it.",
+        404: "There is none of that id.",
+        409: "The hold is no longer pending.",
+        422: "A wrong phrase, or something is missing.",
+        503: "The store failed.",
+    }.items()
+}
+
+
+class _ProblemError(HTTPException):
+    def __init__(self, status: int, title: str, detail: str, hold: dict[str, Json] | None = None) -> None:
+        super().__init__(status, detail)
+        self.title = title
+        self.hold = hold
+
+
+def make_api(services: Services) -> FastAPI:
+    """The application, to be served by any ASGI server."""
+    api = FastAPI(
+        title="pghold",
+        description="Statements that wait for a person: see them, decide on them.",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    bearer = HTTPBearer(auto_error=False, description="An operator's token.")
+
+    async def operator(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Operator:
+        found = await services.operators.by_token(credentials.credentials) if credentials else None
+        if found is None:
+            raise _ProblemError(401, "not signed in", "send a known operator's token as: Authorization: Bearer TOKEN")
+        return found
+
+    async def admin(who: Annotated[Operator, Depends(operator)]) -> Operator:
+        if not who.role.may_administer:
+            raise _ProblemError(403, "not allowed", f"the role {who.role} may not do that; it takes an admin")
+        return who
+
+    Who = Annotated[Operator, Depends(operator)]
+    Admin = Annotated[Operator, Depends(admin)]
+    Id = Annotated[int, Path(ge=1, lt=2**63)]
+
+    @api.exception_handler(_ProblemError)
+    async def problem(request: Request, error: _ProblemError) -> JSONResponse:
+        body: dict[str, Json] = {"title": error.title, "status": error.status_code, "detail": str(error.detail)}
+        if error.hold is not None:
+            body["hold"] = error.hold
+        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else None
+        return JSONResponse(body, error.status_code, headers, media_type="application/problem+json")
+
+    @api.exception_handler(StoreError)
+    async def store_failed(request: Request, error: StoreError) -> JSONResponse:
+        return await problem(request, _ProblemError(503, "store failed", str(error)))
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        return await problem(request, _ProblemError(422, "invalid request", f"{where}: {first['msg']}"))
+
+    @api.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        return await problem(request, _ProblemError(error.status_code, "error", str(error.detail)))
+
+    @api.middleware("http")
+    async def guard(request: Request, call_next):  # type: ignore[no-untyped-def]  # starlette's type is private
+        size = request.headers.get("content-length", "0")
+        if not size.isdigit() or int(size) > _BODY_LIMIT_BYTES or "transfer-encoding" in request.headers:
+            return await problem(request, _ProblemError(413, "too large", f"a body has at most {_BODY_LIMIT_BYTES} bytes"))
+        response = await call_next(request)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    # --- holds --------------------------------------------------------------------------------------------------
+
+    @api.get("/api/v1/holds", operation_id="listHolds", tags=["holds"], responses=_pick(401, 503))
+    async def list_holds(
+        who: Who,
+        state: Annotated[str, Query(pattern="^(pending|all)$", description="pending or all")] = "pending",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        before: Annotated[int | None, Query(ge=1, description="only holds with a smaller id")] = None,
+    ) -> list[dict[str, object]]:
+        """Holds, newest first."""
+        found = await services.book.list(
+            pending_only=state == "pending", limit=limit, before=HoldId(before) if before is not None else None
+        )
+        return [dict(hold_as_json(hold)) for hold in found]
+
+    @api.get("/api/v1/holds/{hold_id}", operation_id="getHold", tags=["holds"], responses=_pick(401, 404, 503))
+    async def get_hold(who: Who, hold_id: Id) -> dict[str, object]:
+        """One hold."""
+        try:
+            return dict(hold_as_json(await services.book.get(HoldId(hold_id))))
+        except UnknownHoldError:
+            raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
+
+    async def settle(who: Operator, hold_id: int, approve: bool, reason: str, phrase: str = "") -> dict[str, object]:
+        try:
+            hold = await decide(services, who, HoldId(hold_id), approve=approve, reason=reason, phrase=phrase)
+        except UnknownHoldError:
+            raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
+        except DecisionRefusedError as error:
+            raise _ProblemError(403 if error.code == "forbidden" else 422, "not decided", str(error)) from None
+        except NotPendingError as error:
+            raise _ProblemError(409, "no longer pending", too_late(error), hold_as_json(error.hold)) from None
+        return dict(hold_as_json(hold))
+
+    @api.post("/api/v1/holds/{hold_id}/approve", operation_id="approveHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
+    async def approve_hold(who: Who, hold_id: Id, body: Approval) -> dict[str, object]:
+        """Let the statement run, once."""
+        return await settle(who, hold_id, True, body.reason, body.phrase)
+
+    @api.post("/api/v1/holds/{hold_id}/deny", operation_id="denyHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
+    async def deny_hold(who: Who, hold_id: Id, body: Denial) -> dict[str, object]:
+        """Refuse the statement; the client gets an error with the reason."""
+        return await settle(who, hold_id, False, body.reason)
+
+    @api.get("/api/v1/events", operation_id="events", tags=["holds"], responses=_pick(401))
+    async def events(who: Who, request: Request) -> EventSourceResponse:
+        """Each hold as it is opened or changes, as server-sent events: the event's name is the state, its data the hold."""
+        return EventSourceResponse(_stream(services), ping=15)
+
+    # --- sessions and the proxy itself --------------------------------------------------------------------------
+
+    @api.get("/api/v1/sessions", operation_id="listSessions", tags=["sessions"], responses=_pick(401))
+    async def list_sessions(who: Who) -> list[dict[str, object]]:
+        """Sessions that are open."""
+        return [
+            {
+                "id": int(s.id),
+                "role": s.requester.role,
+                "database": s.requester.database,
+                "application_name": s.requester.application_name,
+                "client_addr": s.requester.client_addr,
+                "started_at": iso(s.started_at),
+                "state": s.state,
+                "hold_id": s.hold_id,
+                "tls": s.tls,
+                "bytes_from_frontend": s.bytes_from_frontend,
+                "bytes_from_backend": s.bytes_from_backend,
+            }
+            for s in services.sessions.list()
+        ]
+
+    @api.delete(
+        "/api/v1/sessions/{session_id}", operation_id="killSession", tags=["sessions"], status_code=204, responses=_pick(401, 403, 404)
+    )
+    async def kill_session(who: Admin, session_id: Id) -> Response:
+        """End a session; what it holds is withdrawn."""
+        if not services.sessions.kill(SessionId(session_id), who.name):
+            raise _ProblemError(404, "no such session", f"there is no session {session_id}")
+        return Response(status_code=204)
+
+    @api.post("/api/v1/reload", operation_id="reload", tags=["proxy"], responses=_pick(401, 403, 422))
+    async def reload(who: Admin) -> dict[str, str]:
+        """Read policy and certificates again; on an error everything stays as it was."""
+        try:
+            return {"reloaded": await services.reload(who.name)}
+        except ConfigError as error:
+            raise _ProblemError(422, "not reloaded", str(error)) from None
+
+    @api.get("/metrics", operation_id="metrics", tags=["proxy"], response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @api.get("/healthz", operation_id="healthz", tags=["proxy"])
+    async def healthz() -> dict[str, str]:
+        """The process works."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", operation_id="readyz", tags=["proxy"], responses={503: {"description": "Not ready; says why."}})
+    async def readyz() -> JSONResponse:
+        """The server can be reached, and decisions can be stored and recorded."""
+        problems = await services.problems()
+        return JSONResponse({"ready": not problems, "problems": problems}, 200 if not problems else 503)
+
+    @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
+    async def home() -> str:
+        return (
+            "pghold\n\nThe web console is not part of this version. Decide with the command line (pghold holds), in psql (database\n"
+            "pghold on the proxy's port), or through the API described at /api/v1/openapi.json.\n"
+        )
+
+    return api
+
+
+def too_late(error: NotPendingError) -> str:
+    """Who was faster."""
+    hold = error.hold
+    who = f", by {hold.decision.operator}: {hold.decision.reason}" if hold.decision is not None else ""
+    return f"hold {hold.id} is no longer pending: it is {hold.state}{who}"
+
+
+def _pick(*codes: int) -> dict[int | str, dict[str, object]]:
+    return {code: _ERRORS[code] for code in codes}
+
+
+async def _stream(services: Services) -> AsyncIterator[dict[str, str]]:
+    # What waits already comes first, so that a client that connects late misses nothing.
+    changes = services.book.changes()
+    first = asyncio.ensure_future(anext(changes))
+    try:
+        for hold in reversed(await services.book.list(limit=1000)):
+            yield {"event": str(HoldState.PENDING), "id": str(hold.id), "data": json.dumps(hold_as_json(hold))}
+        hold = await first
+        while True:
+            yield {"event": str(hold.state), "id": str(hold.id), "data": json.dumps(hold_as_json(hold))}
+            hold = await anext(changes)
+    finally:
+        first.cancel()
