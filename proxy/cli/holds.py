@@ -38,11 +38,9 @@ def holds(
         for hold in reversed(found):
             print(json.dumps(hold))
         return
-    from rich.console import Console
+    from proxy.cli.render import table, terminal
 
-    from proxy.cli.render import table
-
-    out = Console(highlight=False)
+    out = terminal()
     if not found:
         out.print("Nothing waits." if not every else "There are no holds.")
         return
@@ -57,11 +55,9 @@ def show(hold_id: IdArgument, as_json: JsonOption = False, console: ConsoleOptio
     if as_json:
         print(json.dumps(hold))
         return
-    from rich.console import Console
+    from proxy.cli.render import card, terminal
 
-    from proxy.cli.render import card
-
-    card(hold, Console(highlight=False))
+    card(hold, terminal())
 
 
 def approve(
@@ -98,12 +94,10 @@ def _settle(
         wanted = "--phrase and --reason are" if approving else "--reason is"
         raise ClientError(f"{wanted} needed when there is no terminal to ask on", 2)
     if missing:
-        from rich.console import Console
-
-        from proxy.cli.render import card
+        from proxy.cli.render import card, terminal
 
         hold = client.request("GET", f"/holds/{hold_id}")
-        card(hold, Console(highlight=False, stderr=True))
+        card(hold, terminal(stderr=True))
         if hold["state"] != "pending":
             raise ClientError(f"hold {hold_id} is no longer pending: it is {hold['state']}", 3)
         if approving and phrase is None:
@@ -120,14 +114,13 @@ def _settle(
 
 def watch(as_json: JsonOption = False, console: ConsoleOption = None, token: TokenOption = None) -> None:
     """Follow holds as they open and end; rings the terminal's bell for each new one."""
-    from rich.console import Console
     from rich.text import Text
 
     from proxy.cli.client import Client, ClientError
-    from proxy.cli.render import visible
+    from proxy.cli.render import terminal, visible
 
     client = Client(console, token)
-    out = Console(highlight=False)
+    out = terminal()
     lost = False
     seen: dict[int, str] = {}
     while True:

@@ -13,6 +13,14 @@ from rich.text import Text
 _STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
 
 
+def terminal(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; wide enough for whole lines when there is none."""
+    out = Console(highlight=False, stderr=stderr)
+    if not out.is_terminal:
+        out.width = 200
+    return out
+
+
 def visible(text: str, keep_lines: bool = True) -> str:
     """Control, bidirectional, zero-width and other format characters as <U+XXXX>."""
     out = []
@@ -43,8 +51,8 @@ def table(holds: list[dict[str, Any]]) -> Table:
     """One line for each hold, oldest first."""
     result = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("ID", "STATE", "AGE", "LEFT", "WHO", "WHERE", "RULES"):
-        result.add_column(name, no_wrap=True)
-    result.add_column("STATEMENT", ratio=1, overflow="ellipsis", no_wrap=True)
+        result.add_column(name, no_wrap=True, min_width=len(name), max_width=28, overflow="ellipsis")
+    result.add_column("STATEMENT", overflow="ellipsis", no_wrap=True, min_width=20)
     now = datetime.now(UTC)
     for hold in reversed(holds):
         state = hold["state"]

@@ -3,8 +3,6 @@
 Authentication is a bearer token. Only /healthz, /readyz, /metrics and the page at / need none. No cookies, so no cross-site requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator

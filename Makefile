@@ -1,0 +1,59 @@
+# Everything a developer or a new user runs. `make help` lists the targets.
+PYTHON ?= python3.11
+BIN := .venv/bin
+UPSTREAM ?=
+RUN_ARGS ?=
+
+.PHONY: help run demo test check integration bench fmt docs lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=…" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing pghold into .venv …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/developer: .venv/installed
+	@echo "installing the development tools …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+run: .venv/installed ## start it: embedded PostgreSQL, or UPSTREAM=postgresql://…
+	@$(BIN)/pghold run $(if $(UPSTREAM),--upstream '$(UPSTREAM)') $(RUN_ARGS)
+
+demo: .venv/installed ## play the README's session by itself
+	@$(BIN)/python -m proxy.demo
+
+test: .venv/developer ## all tests, those with real PostgreSQL servers included
+	$(BIN)/python -m pytest
+
+integration: .venv/developer ## only the tests with real servers
+	$(BIN)/python -m pytest tests/integration
+
+check: .venv/developer ## what CI checks beside the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.docs --check
+
+fmt: .venv/developer ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/developer ## write the generated pages
+	$(BIN)/python -m tools.docs
+
+bench: .venv/developer ## measure against pgbouncer and haproxy; see docs/performance.md
+	$(BIN)/python -m benchmarks
+
+lock: ## write requirements.lock from pyproject.toml
+	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install --quiet .
+	.lock/bin/pip freeze --exclude pghold --exclude setuptools | grep -v '@' > requirements.lock; rm -rf .lock
+
+clean: ## remove what was made
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
