@@ -1,0 +1,5 @@
+"""`python -m proxy` is `pghold`."""
+
+from proxy.cli import main
+
+main()
