@@ -79,10 +79,12 @@ class Extractor:
         self._prepared: dict[str, tuple[Judgement, ...]] = {}
         self._index = 0
         self._statement = StatementFacts("")
+        self._named_setting: str | None = None
 
     def read(self, statements: list[Node], length: int = 0) -> Facts:
         for index, raw in enumerate(statements):
             self._index = index
+            self._named_setting = None
             tag, fields = _only(raw["stmt"])
             start = cast(int, raw.get("stmt_location", 0))
             size = cast(int, raw.get("stmt_len", 0))
@@ -222,6 +224,7 @@ class Extractor:
         if isinstance(into, dict):
             self.facts.literal_free = False
             self._into(into)
+        self._named_setting = _setting_looked_up(fields) or self._named_setting
         return True
 
     def _into(self, into: Node) -> None:
@@ -409,8 +412,11 @@ class Extractor:
         self.facts.calls.append(Call(schema, names[-1], arguments, self._index, position))
         if names[-1] == "set_config":
             self.facts.literal_free = False
-            if arguments and arguments[0] is not None:
-                self._set(arguments[0].lower(), arguments[1] if len(arguments) > 1 else None)
+            name = arguments[0] if arguments else None
+            if name is None and _is_column_name(cast(list[Json], fields.get("args", [None]))[0]):
+                name = self._named_setting
+            if name is not None:
+                self._set(name.lower(), arguments[1] if len(arguments) > 1 else None)
             else:
                 self.facts.opaque.append(Opaque("set_config() of a setting that is not a constant", self._index))
         return True
@@ -680,6 +686,24 @@ def _string_of(expression: str) -> str | None:
         return None
     value = constant(_only(targets[0])[1].get("val"))
     return value if isinstance(value, str) else None
+
+
+def _is_column_name(node: Json) -> bool:
+    tag, fields = _only(node)
+    return tag == "ColumnRef" and [_only(p)[1].get("sval") for p in cast(list[Json], fields.get("fields", []))] == ["name"]
+
+
+def _setting_looked_up(select: Node) -> str | None:
+    """The constant in `… FROM pg_settings WHERE name = 'constant'`, which is how pg_dump sets what may not exist."""
+    tables = cast(list[Json], select.get("fromClause", []))
+    where = _only(select.get("whereClause"))[1]
+    if len(tables) != 1 or _only(tables[0])[1].get("relname") != "pg_settings" or where.get("kind") != "AEXPR_OP":
+        return None
+    operator = [_only(n)[1].get("sval") for n in cast(list[Json], where.get("name", []))]
+    value = constant(where.get("rexpr"))
+    if operator != ["="] or not _is_column_name(where.get("lexpr")) or not isinstance(value, str):
+        return None
+    return value
 
 
 _Visitor = Callable[[Extractor, Node], bool]

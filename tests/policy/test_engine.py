@@ -52,6 +52,8 @@ HELD = [
     "CREATE TEMP TABLE a (i int); ALTER TABLE a RENAME TO b; DROP TABLE a",
     "CREATE TEMP TABLE a (i int); SET search_path = public, pg_temp; DROP TABLE a",
     "CREATE TEMP TABLE a (i int); DO $$ BEGIN PERFORM 1; END $$; DROP TABLE a",
+    "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'standard_conforming_strings'",
+    "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name LIKE 'standard_%'",
     "\x00SELECT 1",
     "SELECT 1\x00; DROP TABLE t",
 ]
@@ -78,6 +80,7 @@ ALLOWED = [
     "SELECT nextval('s')",
     "SELEC 1",
     "GRANT SELECT ON t TO bob",
+    "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'",
 ]
 
 
