@@ -51,7 +51,8 @@ class RowSkipper:
         return position
 
     def _learn(self, length: int) -> None:
-        self._lengths.append(length)
+        # Newest first: in a result that is ordered, the lengths of the rows to come are those seen last.
+        self._lengths.insert(0, length)
         kind = re.escape(bytes([self._kind]))
         alternatives = b"|".join(re.escape(n.to_bytes(2, "big")) + b".{%d}" % (n - 4) for n in self._lengths)
         self._pattern = re.compile(b"(?:" + kind + b"\\x00\\x00(?:" + alternatives + b"))*+", re.DOTALL)

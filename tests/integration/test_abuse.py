@@ -9,7 +9,7 @@ import pytest
 from protocol import StartupMessage
 from tests.integration.test_holds import Raw, error_of
 from tests.proxy.wire import message, query
-from tests.servers import Pghold, PostgresServer
+from tests.servers import Pghold, PostgresServer, wait_for
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,27 @@ def test_statement_byte_by_byte_is_held(pghold: Pghold, table: str) -> None:
     hold = pghold.wait_for_hold()
     pghold.deny(hold["id"])
     assert [k for k, _ in client.reply()] == ["E", "Z"]
+
+
+def test_client_that_stops_reading_does_not_fill_memory(pghold: Pghold) -> None:
+    client = Raw(pghold.port)
+    client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 300000)"))  # 300 MB
+
+    def relayed() -> float:
+        return pghold.metric("pghold_bytes_total")
+
+    seen = [relayed()]
+
+    def at_rest() -> bool:
+        seen.append(relayed())
+        return len(seen) > 20 and seen[-1] == seen[-20]
+
+    wait_for(at_rest, 20)
+    # What is in flight: both kernels' socket buffers, and at most 1 MiB in the proxy.
+    assert seen[-1] - seen[0] < 30 << 20
+    with open(f"/proc/{pghold.process.pid}/statm") as file:
+        pages = int(file.read().split()[1])
+    assert pages * 4096 < 250 << 20
+    other = Raw(pghold.port)
+    other.send(query("SELECT 1"))
+    assert [k for k, _ in other.reply()] == ["T", "D", "C", "Z"]
