@@ -1,16 +1,21 @@
 """Is this WHERE a filter? Three-valued reasoning over the grammar's own tree.
 
-A condition is judged without the catalog, so "true for every row" includes "true unless NULL" (`id = id`), and a condition that
-does not speak of the target's rows at all is no filter whatever its value. rewrite.py asks sqlglot about what is left.
+A condition is judged without the data, so "true for every row" includes "true unless NULL" (`id = id`), and a condition that does not
+speak of the target's rows at all is no filter whatever its value. FALSE is concluded only where it is certain: no cast, no operator
+with a schema, nothing that may be NULL. rewrite.py asks sqlglot about what is left.
 """
 
 from __future__ import annotations
 
+import operator as operators
 from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from typing import Final, cast
 
 from policy.facts import Condition
+from policy.nodes import items, list_items, mentions_column, only, strings, walk
 from policy.parse import Json, Node
 
 
@@ -25,57 +30,80 @@ _TRUE_WORDS: Final = frozenset({"t", "tr", "tru", "true", "y", "ye", "yes", "on"
 _FALSE_WORDS: Final = frozenset({"f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0"})
 _SAME_IS_TRUE: Final = frozenset({"=", ">=", "<=", "~~"})
 _SAME_IS_FALSE: Final = frozenset({"<>", "!=", "<", ">"})
+_EVERY_STRING: Final = frozenset({"", ".*", "^", "$", "^.*$", ".*$", "^.*"})
 
 
-def judge_condition(where: Json, target: str, alias: str, has_other_tables: bool) -> Condition:
-    """What the WHERE of a change of `target` (under `alias`, if any) filters."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a condition stands.
+
+    Attributes:
+        target, alias: of the relation that is changed; an alias hides the name.
+        has_others: other relations are in FROM or USING, so a qualified column may be theirs.
+        not_null: columns of the target that the catalog says cannot be NULL; None when it was not asked.
+    """
+
+    target: str
+    alias: str
+    has_others: bool
+    not_null: frozenset[str] | None = None
+
+    @property
+    def reference(self) -> str:
+        return self.alias or self.target
+
+
+def judge_condition(where: Json, at: Surroundings) -> Condition:
+    """What the WHERE of a change filters."""
     if where is None:
         return Condition.MISSING
-    reference = alias or target
-    truth = _truth(where, reference, has_other_tables)
-    if truth is _Truth.TRUE:
-        return Condition.ALWAYS
-    if truth is _Truth.FALSE:
-        return Condition.NEVER
-    return Condition.UNLINKED if truth is _Truth.NO_ROWS else Condition.FILTERED
+    return _CONDITIONS[_truth(where, at)]
 
 
-def _only(node: Json) -> tuple[str, Node]:
-    """Tag and fields of a wrapped node."""
-    if isinstance(node, dict) and len(node) == 1:
-        ((tag, fields),) = node.items()
-        if isinstance(fields, dict):
-            return tag, fields
-    return "", {}
+_CONDITIONS: Final = {
+    _Truth.TRUE: Condition.ALWAYS,
+    _Truth.FALSE: Condition.NEVER,
+    _Truth.NO_ROWS: Condition.UNLINKED,
+    _Truth.ROWS: Condition.FILTERED,
+}
 
 
-def _truth(node: Json, reference: str, others: bool) -> _Truth:
-    tag, fields = _only(node)
+def _truth(node: Json, at: Surroundings) -> _Truth:
+    tag, fields = only(node)
     match tag:
         case "BoolExpr":
-            return _bool(fields, reference, others)
+            return _bool(fields, at)
         case "A_Const":
             value = constant(node)
-            if value in (True, False):
+            if isinstance(value, bool):
                 return _Truth.TRUE if value else _Truth.FALSE
             return _Truth.NO_ROWS if value is not None else _Truth.FALSE
         case "TypeCast":
-            return _cast(fields, reference, others)
+            return _cast(fields, at)
         case "A_Expr":
-            return _expression(fields, reference, others)
+            return _expression(fields, at)
         case "SubLink":
-            return _sublink(node, fields, reference)
+            return _sublink(fields, at)
         case "BooleanTest":
-            inner = _truth(fields.get("arg"), reference, others)
-            return _boolean_test(inner, str(fields.get("booltesttype")))
+            return _boolean_test(_truth(fields.get("arg"), at), str(fields.get("booltesttype")))
+        case "NullTest":
+            return _null_test(fields, at)
         case "CurrentOfExpr":
             return _Truth.ROWS
         case _:
-            return _Truth.ROWS if _speaks_of_rows(node, reference, others) else _Truth.NO_ROWS
+            return _rows_if(_speaks_of_rows(node, at))
 
 
-def _bool(fields: Node, reference: str, others: bool) -> _Truth:
-    parts = [_truth(a, reference, others) for a in cast(list[Json], fields.get("args", []))]
+def _rows_if(speaks: bool) -> _Truth:
+    return _Truth.ROWS if speaks else _Truth.NO_ROWS
+
+
+# --- AND, OR, NOT, IS ---------------------------------------------------------------------------------------------------
+
+
+def _bool(fields: Node, at: Surroundings) -> _Truth:
+    arguments = items(fields, "args")
+    parts = [_truth(a, at) for a in arguments]
     operator = fields.get("boolop")
     if operator == "NOT_EXPR":
         return {_Truth.TRUE: _Truth.FALSE, _Truth.FALSE: _Truth.TRUE}.get(parts[0], parts[0])
@@ -85,27 +113,33 @@ def _bool(fields: Node, reference: str, others: bool) -> _Truth:
     left = [p for p in parts if p is not neutral]
     if not left:
         return neutral
-    if operator == "OR_EXPR" and _complementary(cast(list[Json], fields.get("args", []))):
-        return _Truth.TRUE
     if operator == "AND_EXPR":
         return _Truth.ROWS if _Truth.ROWS in left else _Truth.NO_ROWS
+    if _complementary(arguments):
+        return _Truth.TRUE
     # `filter OR something that is no filter`: the other side may open it for every row.
     return _Truth.NO_ROWS if _Truth.NO_ROWS in left else _Truth.ROWS
 
 
+_NEGATED: Final = {"=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "~~": "!~~", "!~~": "~~"}
+
+
 def _complementary(parts: list[Json]) -> bool:
-    """Whether one of the parts is the opposite of another: `x OR NOT x`, `x IS NULL OR x IS NOT NULL`."""
+    """Whether one of the parts is the opposite of another: `x OR NOT x`, `x IS NULL OR x IS NOT NULL`, `x > 1 OR x <= 1`."""
     plain = {repr(_without_places(p)) for p in parts}
     return any(repr(_opposite(p)) in plain for p in parts)
 
 
 def _opposite(node: Json) -> Json:
-    tag, fields = _only(_without_places(node))
+    tag, fields = only(_without_places(node))
     if tag == "BoolExpr" and fields.get("boolop") == "NOT_EXPR":
-        return cast(list[Json], fields.get("args", [None]))[0]
+        return items(fields, "args")[0]
     if tag == "NullTest":
         other = "IS_NOT_NULL" if fields.get("nulltesttype") == "IS_NULL" else "IS_NULL"
         return {tag: {**fields, "nulltesttype": other}}
+    operator = strings(items(fields, "name")) if tag == "A_Expr" else []
+    if len(operator) == 1 and operator[0] in _NEGATED:
+        return {tag: {**fields, "name": [{"String": {"sval": _NEGATED[operator[0]]}}]}}
     return None
 
 
@@ -113,106 +147,173 @@ def _without_places(node: Json) -> Json:
     if isinstance(node, list):
         return [_without_places(n) for n in node]
     if isinstance(node, dict):
-        return {k: _without_places(v) for k, v in node.items() if k != "location"}
+        return {k: _without_places(v) for k, v in node.items() if k not in ("location", "list_start", "list_end")}
     return node
 
 
 def _boolean_test(inner: _Truth, kind: str) -> _Truth:
+    """IS TRUE and its kind. What counts as FALSE here may be NULL, so FALSE is concluded from TRUE only."""
     if inner not in (_Truth.TRUE, _Truth.FALSE):
         return inner
-    holds = {"IS_TRUE": inner is _Truth.TRUE, "IS_NOT_FALSE": inner is _Truth.TRUE, "IS_NOT_UNKNOWN": True}
-    holds |= {"IS_FALSE": inner is _Truth.FALSE, "IS_NOT_TRUE": inner is _Truth.FALSE, "IS_UNKNOWN": False}
-    return _Truth.TRUE if holds.get(kind, True) else _Truth.FALSE
+    if kind == "IS_TRUE":
+        return inner
+    if inner is _Truth.TRUE:
+        return {"IS_NOT_FALSE": _Truth.TRUE, "IS_FALSE": _Truth.FALSE, "IS_NOT_TRUE": _Truth.FALSE}.get(kind, _Truth.NO_ROWS)
+    return _Truth.TRUE if kind in ("IS_FALSE", "IS_NOT_TRUE") else _Truth.NO_ROWS
 
 
-def _cast(fields: Node, reference: str, others: bool) -> _Truth:
+#: Never NULL (ddl-system-columns.html).
+_SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+def _null_test(fields: Node, at: Surroundings) -> _Truth:
+    argument = fields.get("arg")
+    if fields.get("nulltesttype") == "IS_NOT_NULL":
+        column = next(_column_refs(argument))[-1] if only(argument)[0] == "ColumnRef" else ""
+        if column in _SYSTEM_COLUMNS or (at.not_null is not None and column in at.not_null):
+            return _Truth.TRUE
+        if only(argument)[0] in ("NullTest", "BooleanTest"):
+            return _Truth.TRUE
+    return _rows_if(_speaks_of_rows(argument, at))
+
+
+def only_null_tests(where: Json) -> bool:
+    """Whether a condition asks for nothing but that columns are not NULL: all rows, where the columns are filled."""
+    tag, fields = only(where)
+    if tag == "BoolExpr" and fields.get("boolop") != "NOT_EXPR":
+        return all(only_null_tests(a) for a in items(fields, "args"))
+    return tag == "NullTest" and fields.get("nulltesttype") == "IS_NOT_NULL"
+
+
+# --- expressions --------------------------------------------------------------------------------------------------------
+
+
+def _cast(fields: Node, at: Surroundings) -> _Truth:
     inner = fields.get("arg")
-    value = constant(inner)
-    if isinstance(value, str):
-        word = value.strip().lower()
+    is_bool = strings(items(cast(Node, fields.get("typeName") or {}), "names"))[-1:] in (["bool"], ["boolean"])
+    value = literal(inner)
+    if is_bool and value is not None and not isinstance(value, Decimal):
+        word = str(value).strip().lower()
         if word in _TRUE_WORDS:
             return _Truth.TRUE
         if word in _FALSE_WORDS:
             return _Truth.FALSE
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _Truth.TRUE if value else _Truth.FALSE
-    return _truth(inner, reference, others)
+        if isinstance(value, int):
+            return _Truth.TRUE if value else _Truth.FALSE
+    found = _truth(inner, at)
+    return found if is_bool or found is not _Truth.FALSE else _Truth.NO_ROWS
 
 
-def _expression(fields: Node, reference: str, others: bool) -> _Truth:
-    kind = fields.get("kind")
+def _expression(fields: Node, at: Surroundings) -> _Truth:
+    kind = str(fields.get("kind"))
     left, right = fields.get("lexpr"), fields.get("rexpr")
-    names = cast(list[Json], fields.get("name", []))
-    operator = str(_only(names[-1])[1].get("sval", "")) if names else ""
+    names = strings(items(fields, "name"))
+    operator = names[-1] if names else ""
+    built_in = len(names) == 1  # OPERATOR(public.<>) may be anything
+    if _takes_every_string(kind, operator, right):
+        return _Truth.TRUE
     if kind in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT") and left is not None:
-        if kind in ("AEXPR_LIKE", "AEXPR_ILIKE") and operator in ("~~", "~~*"):
-            pattern = constant(right)
-            if isinstance(pattern, str) and pattern and not pattern.strip("%"):
-                return _Truth.TRUE
         if _same(left, right):
             if kind == "AEXPR_NOT_DISTINCT" or (operator in _SAME_IS_TRUE and kind != "AEXPR_DISTINCT"):
                 return _Truth.TRUE
-            if kind == "AEXPR_DISTINCT" or operator in _SAME_IS_FALSE:
+            differs = kind == "AEXPR_DISTINCT" or operator in _SAME_IS_FALSE
+            # A cast between the two could make them differ, so FALSE is for bare columns.
+            if differs and built_in and only(left)[0] == "ColumnRef" == only(right)[0]:
                 return _Truth.FALSE
-        compared = _compare(constant(left), operator, constant(right)) if kind == "AEXPR_OP" else None
+        compared = _compare(literal(left), operator, literal(right)) if kind == "AEXPR_OP" and built_in else None
         if compared is not None:
             return _Truth.TRUE if compared else _Truth.FALSE
+    if kind in ("AEXPR_IN", "AEXPR_OP_ANY") and operator == "=" and any(_same(left, m) for m in _members(right)):
+        return _Truth.TRUE
     if kind == "AEXPR_IN":
-        value = constant(left)
-        items = [constant(i) for i in _list_items(right)]
-        if value is not None and None not in items:
-            found = any(type(value) is type(i) and value == i for i in items)
+        found = _found(literal(left), [literal(m) for m in list_items(right)])
+        if found is not None:
             return _Truth.TRUE if found is (operator == "=") else _Truth.FALSE
-        if any(_same(left, i) for i in _list_items(right)) and operator == "=":
-            return _Truth.TRUE
-    speaks = _speaks_of_rows(left, reference, others) or _speaks_of_rows(right, reference, others)
-    return _Truth.ROWS if speaks else _Truth.NO_ROWS
+    if kind in ("AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM") and all(_same(left, m) for m in list_items(right)):
+        return _Truth.TRUE
+    return _rows_if(_speaks_of_rows(left, at) or _speaks_of_rows(right, at))
 
 
-def _list_items(node: Json) -> list[Json]:
-    if isinstance(node, list):
-        return node
-    return cast(list[Json], _only(node)[1].get("items", []))
+def _takes_every_string(kind: str, operator: str, right: Json) -> bool:
+    """`LIKE '%'`, `SIMILAR TO '%'`, `~ '.*'`, `>= ''`."""
+    if kind == "AEXPR_SIMILAR":
+        right = next(iter(items(only(right)[1], "args")), None)
+    pattern = literal(right)
+    if not isinstance(pattern, str):
+        return False
+    if kind in ("AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR"):
+        return operator in ("~~", "~~*", "~") and pattern != "" and not pattern.strip("%")
+    return (operator in ("~", "~*") and pattern in _EVERY_STRING) or (operator == ">=" and pattern == "")
 
 
-def _sublink(node: Json, fields: Node, reference: str) -> _Truth:
-    if fields.get("subLinkType") == "EXISTS_SUBLINK":
-        select = _only(fields.get("subselect"))[1]
-        if "fromClause" not in select and "whereClause" not in select and "limitCount" not in select:
-            return _Truth.TRUE
-    if fields.get("testexpr") is not None and _speaks_of_rows(fields.get("testexpr"), reference, False):
-        return _Truth.ROWS
-    return _Truth.ROWS if _speaks_of_rows(fields.get("subselect"), reference, False) else _Truth.NO_ROWS
+def _members(node: Json) -> list[Json]:
+    tag, fields = only(node)
+    return items(fields, "elements") if tag == "A_ArrayExpr" else list_items(node)
 
 
-def _speaks_of_rows(node: Json, reference: str, others: bool) -> bool:
+def _found(value: Value | None, members: list[Value | None]) -> bool | None:
+    """Whether a constant is in a list of constants; None when that cannot be told."""
+    answers = [_compare(value, "=", m) for m in members]
+    if True in answers:
+        return True
+    return None if None in answers or not answers else False
+
+
+def _sublink(fields: Node, at: Surroundings) -> _Truth:
+    select = only(fields.get("subselect"))[1]
+    if fields.get("subLinkType") == "EXISTS_SUBLINK" and not {"fromClause", "whereClause", "limitCount", "limitOffset"} & set(select):
+        return _Truth.TRUE
+    test = fields.get("testexpr")
+    if test is not None and _speaks_of_rows(test, at):
+        return _Truth.TRUE if _is_whole_column(test, select, at) else _Truth.ROWS
+    inner = {str(cast(Node, t.get("alias", {})).get("aliasname", "") or t.get("relname", "")) for t in _tables(select)}
+    # Columns of the sub-select's own tables are no link; an unqualified one may be the target's.
+    return _rows_if(
+        any(len(names) == 1 or (names[-2] == at.reference and at.reference not in inner) for names in _column_refs(fields.get("subselect")))
+    )
+
+
+def _tables(node: Json) -> Iterator[Node]:
+    for key, value in walk(node):
+        if key == "RangeVar" and isinstance(value, dict):
+            yield value
+
+
+def _is_whole_column(test: Json, select: Node, at: Surroundings) -> bool:
+    """`x IN (SELECT x FROM target)`: every row is in its own table."""
+    if {"whereClause", "havingClause", "limitCount", "limitOffset", "larg", "withClause"} & set(select):
+        return False
+    tables, targets = items(select, "fromClause"), items(select, "targetList")
+    if len(tables) != 1 or len(targets) != 1 or only(tables[0])[1].get("relname") != at.target:
+        return False
+    return _same(test, only(targets[0])[1].get("val"))
+
+
+def _speaks_of_rows(node: Json, at: Surroundings) -> bool:
     """Whether a column of the target may be meant. With other tables in the statement a qualified name tells which."""
-    return any(len(names) == 1 or not others or names[-2] == reference for names in _column_refs(node))
+    return any(
+        names[-1] != "tableoid" and (len(names) == 1 or not at.has_others or names[-2] == at.reference) for names in _column_refs(node)
+    )
 
 
 def _column_refs(node: Json) -> Iterator[list[str]]:
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            for key, value in item.items():
-                if key == "ColumnRef" and isinstance(value, dict):
-                    parts = cast(list[Json], value.get("fields", []))
-                    yield [str(_only(p)[1].get("sval", "*")) for p in parts] or ["*"]
-                else:
-                    stack.append(value)
+    for key, value in walk({"": node}):
+        if key == "ColumnRef" and isinstance(value, dict):
+            yield [str(only(p)[1].get("sval", "*")) for p in items(value, "fields")] or ["*"]
 
 
 def _same(left: Json, right: Json) -> bool:
-    """The same column, possibly through casts and parentheses, on both sides."""
+    """The same column, possibly through casts, or the same expression of columns, on both sides."""
     a, b = _column_of(left), _column_of(right)
-    return a is not None and b is not None and (a == b or (a[-1] == b[-1] and (len(a) == 1 or len(b) == 1)))
+    if a is not None and b is not None:
+        return a == b or (a[-1] == b[-1] and (len(a) == 1 or len(b) == 1))
+    if a is not None or b is not None or left is None or only(left)[0] in ("A_Const", "ParamRef"):
+        return False
+    return mentions_column(left) and _without_places(left) == _without_places(right)
 
 
 def _column_of(node: Json) -> list[str] | None:
-    tag, fields = _only(node)
+    tag, fields = only(node)
     if tag == "TypeCast":
         return _column_of(fields.get("arg"))
     if tag == "ColumnRef":
@@ -220,73 +321,75 @@ def _column_of(node: Json) -> list[str] | None:
     return None
 
 
-def constant(node: Json) -> str | int | float | bool | None:
-    """The value of a constant; None for NULL and for what is none."""
-    tag, fields = _only(node)
+# --- constants ----------------------------------------------------------------------------------------------------------
+
+Value = str | int | Decimal | bool
+
+
+def constant(node: Json) -> Value | None:
+    """The value of a constant, casts left aside; None for NULL and for what is none."""
+    tag, fields = only(node)
     if tag == "TypeCast":
         return constant(fields.get("arg"))
-    if tag == "A_Expr" and fields.get("kind") == "AEXPR_OP" and fields.get("lexpr") is None:
-        value = constant(fields.get("rexpr"))
-        return -value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if tag == "A_Const" and "bsval" in fields:
+        return str(cast(Node, fields["bsval"]).get("bsval", ""))
+    return literal(node)
+
+
+def literal(node: Json) -> Value | None:
+    """The value of a constant that is written down as it is: a cast could make '01' and '1' equal. None for anything else."""
+    tag, fields = only(node)
+    if tag == "A_Expr" and fields.get("kind") == "AEXPR_OP" and fields.get("lexpr") is None and strings(items(fields, "name")) == ["-"]:
+        value = literal(fields.get("rexpr"))
+        return -value if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
     if tag != "A_Const":
         return None
-    for key, kind in (("ival", "ival"), ("boolval", "boolval"), ("sval", "sval"), ("fval", "fval"), ("bsval", "bsval")):
-        if key in fields:
-            inner = cast(Node, fields[key])
-            if key == "ival":
-                return cast(int, inner.get(kind, 0))
-            if key == "boolval":
-                return bool(inner.get(kind, False))
-            if key == "fval":
-                try:
-                    return float(str(inner.get(kind, "0")))
-                except ValueError:
-                    return None
-            return str(inner.get(kind, ""))
+    if "ival" in fields:
+        return cast(int, cast(Node, fields["ival"]).get("ival", 0))
+    if "boolval" in fields:
+        return bool(cast(Node, fields["boolval"]).get("boolval", False))
+    if "sval" in fields:
+        return str(cast(Node, fields["sval"]).get("sval", ""))
+    if "fval" in fields:
+        return _number(str(cast(Node, fields["fval"]).get("fval", "")))
     return None
 
 
-def _compare(left: str | int | float | bool | None, operator: str, right: str | int | float | bool | None) -> bool | None:
-    if left is None or right is None:
+_COMPARISONS: Final = {
+    "=": operators.eq,
+    "<>": operators.ne,
+    "!=": operators.ne,
+    "<": operators.lt,
+    ">": operators.gt,
+    "<=": operators.le,
+    ">=": operators.ge,
+}
+
+
+def _compare(left: Value | None, operator: str, right: Value | None) -> bool | None:
+    """What the server would say; None when that cannot be told."""
+    if left is None or right is None or operator not in _COMPARISONS:
         return None
-    if isinstance(left, str) != isinstance(right, str):
-        # An untyped literal takes the other side's type: '1' = 1.
-        try:
-            left, right = float(left), float(right)
-        except ValueError:
-            return None
-    if isinstance(left, str) and operator not in ("=", "<>", "!="):
-        return None  # the collation decides
-    a, b = cast(float, left), cast(float, right)
-    match operator:
-        case "=":
-            return a == b
-        case "<>" | "!=":
-            return a != b
-        case "<":
-            return a < b
-        case ">":
-            return a > b
-        case "<=":
-            return a <= b
-        case ">=":
-            return a >= b
-        case _:
-            return None
+    if isinstance(left, str) and isinstance(right, str):
+        # The collation decides which comes first, not whether they are equal.
+        return bool(_COMPARISONS[operator](left, right)) if operator in ("=", "<>", "!=") else None
+    # An untyped literal takes the other side's type: '1' = 1.
+    a, b = _number(left), _number(right)
+    return None if a is None or b is None else bool(_COMPARISONS[operator](a, b))
+
+
+def _number(value: Value) -> Decimal | None:
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def wants_second_opinion(where: Json) -> bool:
     """Whether the condition has a shape in which sqlglot may find a tautology that is not found here."""
-    stack = [where]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            for key, value in item.items():
-                if key in ("CaseExpr", "CoalesceExpr", "MinMaxExpr"):
-                    return True
-                if key == "BoolExpr" and isinstance(value, dict) and value.get("boolop") in ("OR_EXPR", "NOT_EXPR"):
-                    return True
-                stack.append(value)
-    return False
+    return any(
+        key in ("CaseExpr", "CoalesceExpr", "MinMaxExpr")
+        or (key == "BoolExpr" and isinstance(value, dict) and value.get("boolop") in ("OR_EXPR", "NOT_EXPR"))
+        for key, value in walk({"": where})
+    )

@@ -20,6 +20,8 @@ class Context:
         prepared: what each prepared statement may mean (more than one while a Parse, Close or SQL PREPARE is in
             flight), by name as the server stores it; the strictest counts. A name that is missing is unknown.
         temp_relations: unqualified names of temporary relations that this session made and still has.
+        trusts_temp: an unqualified name means the temporary relation first. False once search_path may name pg_temp elsewhere.
+        not_null: (relation as written, column) pairs that the catalog says are NOT NULL; None when it was not asked.
         transaction_status: "I", "T" or "E", as in ReadyForQuery.
         search_path: None when unknown.
     """
@@ -34,6 +36,8 @@ class Context:
     search_path: str | None = None
     transaction_status: str = "I"
     temp_relations: frozenset[str] = frozenset()
+    trusts_temp: bool = True
+    not_null: frozenset[tuple[str, str]] | None = None
     prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     #: UTF-8 and standard strings: judgements by exact bytes are shared between all sessions that lex like this.
     lexes_plainly: bool = field(init=False, default=True)

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from policy.bounds import look
 from policy.context import Context
-from policy.extract import Extractor
+from policy.extract import VISITORS, Extractor
 from policy.facts import Facts, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
-from policy.parse import GrammarError, Node, look, parse, tree
+from policy.parse import GrammarError, Node, parse, tree
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
 from policy.rules import ALL_RULES
@@ -124,7 +125,7 @@ class Engine:
         except UndecodableError as error:
             return self._unanalysable(str(error), script)
         data = script if script.isascii() and context.client_encoding not in ASCII_UNSAFE else text.encode()
-        problem = look(data)
+        problem = look(data, context.standard_conforming_strings)
         if problem is not None:
             return self._unanalysable(problem, script, text)
         try:
@@ -140,7 +141,7 @@ class Engine:
         return self._judge_tree(tree(parsed), context, 0, text, data)
 
     def _judge_tree(self, statements: list[Node], context: Context, depth: int, text: str = "", data: bytes = b"") -> Judgement:
-        extractor = Extractor(context, lambda nodes, inner, level: self._judge_tree(nodes, inner, level), depth)
+        extractor = Extractor(VISITORS, context, lambda nodes, inner, level: self._judge_tree(nodes, inner, level), depth)
         facts = extractor.read(statements, len(data))
         if len(data) != len(text):
             _spans_to_characters(facts, data)

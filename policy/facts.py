@@ -45,6 +45,8 @@ class Change:
     statement: int
     position: int = 0  # in characters; 0 when not known
     wants_second_opinion: bool = False  # its condition has a shape in which sqlglot may find a tautology
+    only_null_tests: bool = False  # its condition asks for nothing but that columns are not null
+    span: tuple[int, int] = (0, 0)  # of the words DELETE FROM …, in characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,59 @@ class Alter:
     action: str  # "DropColumn", "AlterColumnType", … as PostgreSQL names them, without AT_
     name: str
     constant_using: bool
+    statement: int
+    constraint: str = ""  # CHECK, FOREIGN, UNIQUE, PRIMARY, EXCLUSION, … of AddConstraint or the column of AddColumn
+    unchecked: bool = False  # NOT VALID, or an index that is there already
+    volatile_default: bool = False  # a new column whose value must be computed for each row
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a statement does to the schema, the session or the server, by PostgreSQL's command words.
+
+    Attributes:
+        kind: "CREATE TRIGGER", "ALTER OWNER", "VACUUM FULL", …
+        objects: what it does it to, as written.
+        on_temp: only a temporary relation of this session is concerned.
+        detail: a lock mode, a language, …
+    """
+
+    kind: str
+    statement: int
+    objects: tuple[str, ...] = ()
+    on_temp: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A table lock that the statement takes (explicit-locking.html#LOCKING-TABLES), stronger than ROW EXCLUSIVE."""
+
+    relation: Relation
+    mode: str
+    statement: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Code that is stored, not run: of a function, a rule, a BEGIN ATOMIC block.
+
+    Attributes:
+        judgement: as if it ran here; None when it cannot be read.
+        opaque: why it cannot be read, or which part is made at run time.
+    """
+
+    what: str
+    judgement: Judgement | None
+    opaque: str
+    statement: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """INSERT … SELECT … ON CONFLICT DO UPDATE without WHERE: as many rows as the query finds."""
+
+    table: Relation
     statement: int
 
 
@@ -149,6 +204,9 @@ class StatementFacts:
     kind: str
     span: tuple[int, int] = (0, 0)
     relations: list[str] = field(default_factory=list)
+    reads: list[Relation] = field(default_factory=list)
+    writes: list[Relation] = field(default_factory=list)
+    certain: bool = True  # False: something in it is not understood, and may do more
     effects: list[Effect] = field(default_factory=list)
     transaction: TransactionStep | None = None
 
@@ -163,6 +221,11 @@ class Facts:
     drops: list[Drop] = field(default_factory=list)
     truncates: list[Truncate] = field(default_factory=list)
     alters: list[Alter] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    locks: list[Lock] = field(default_factory=list)
+    rewrites: list[tuple[Relation, int]] = field(default_factory=list)  # tables written anew as a whole
+    bodies: list[Body] = field(default_factory=list)
+    upserts: list[Upsert] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)

@@ -96,12 +96,17 @@ class SetsRole:
 
 @dataclass(frozen=True, slots=True)
 class SetsSearchPath:
-    """SET search_path or set_config('search_path', …); None when the value is not known."""
+    """SET search_path or set_config('search_path', …); None when the value is not known, or the default again."""
 
     value: str | None
 
 
-Effect = Prepares | Deallocates | Declares | ClosesCursor | CreatesTemp | ForgetsTemp | SetsRole | SetsSearchPath
+@dataclass(frozen=True, slots=True)
+class DistrustsTemp:
+    """From now on an unqualified name may mean a permanent relation although a temporary one exists: pg_temp may be searched late."""
+
+
+Effect = Prepares | Deallocates | Declares | ClosesCursor | CreatesTemp | ForgetsTemp | SetsRole | SetsSearchPath | DistrustsTemp
 
 
 @dataclass(frozen=True, slots=True)

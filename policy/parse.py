@@ -4,14 +4,13 @@ libpg_query gives its tree as JSON, which is cheaper than protobuf and holds dee
 Python function for this call, so the signatures are declared here; postgast is pinned, and `self_test` runs at import.
 
 Some inputs crash or stall the library (a chain of tens of thousands of operators overruns its C stack), so `parse` must only be
-given text that `look` has passed.
+given text that bounds.look() has passed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
-import re
 from pathlib import Path
 from typing import Final, cast
 
@@ -114,52 +113,6 @@ def parse_plpgsql(statement: bytes) -> list[Node]:
         return cast(list[Node], orjson.loads(result.plpgsql_funcs))
     finally:
         _free_plpgsql(result)
-
-
-# --- a look before parsing ------------------------------------------------------------------------------------------
-
-#: libpg_query recurses once for each operator of a left-deep chain; its stack gave out at 22,000 terms.
-_OPERATORS_LIMIT: Final = 5000
-#: The scanner of nested comments is quadratic in their depth, here as in the server.
-_COMMENT_DEPTH_LIMIT: Final = 1000
-_NESTING_LIMIT: Final = 3000
-#: Below this nothing can be dangerous to the library.
-_SMALL_BYTES: Final = 4000
-
-_QUOTED: Final = re.compile(rb"'[^']*+'|\"[^\"]*+\"", re.DOTALL)
-_OPERATOR: Final = re.compile(rb"[-+*/<>=~!@#%^&|`?]+|\b(?:and|or|not|union|intersect|except|is|in|like|between|join)\b", re.I)
-_OPEN: Final = re.compile(rb"[(\[]|\bcase\b", re.I)
-
-
-def look(text: bytes) -> str | None:
-    """Why this text must not be given to `parse`; None when it may. Linear in its length."""
-    if b"\0" in text:
-        return "the text holds a NUL"
-    if len(text) < _SMALL_BYTES:
-        return None
-    if text.count(b"/*") > _COMMENT_DEPTH_LIMIT:
-        return "comments are nested too deep to be analysed"
-    # Quoted parts hold no operators; an odd quote leaves too much in, never too little of what nests outside.
-    bare = _QUOTED.sub(b"''", text) if text.count(b"\\") == 0 and b"$" not in text else text
-    if sum(1 for _ in _OPERATOR.finditer(bare)) > _OPERATORS_LIMIT and _longest_chain(bare) > _OPERATORS_LIMIT:
-        return "an expression is too long to be analysed"
-    if bare.count(b"(") + bare.count(b"[") > _NESTING_LIMIT or len(_OPEN.findall(bare)) > _NESTING_LIMIT:
-        depth = deepest = 0
-        for match in re.finditer(rb"[()\[\]]|\b(?:case|end)\b", bare, re.I):
-            depth += 1 if match[0].lower() in (b"(", b"[", b"case") else -1
-            deepest = max(deepest, depth)
-        if deepest > _NESTING_LIMIT:
-            return "an expression is nested too deep to be analysed"
-    return None
-
-
-def _longest_chain(bare: bytes) -> int:
-    """Most operators between two commas or semicolons: the items of a long VALUES list are no chain."""
-    longest = 0
-    for part in re.split(rb"[,;]", bare):
-        if len(part) > longest:
-            longest = max(longest, sum(1 for _ in _OPERATOR.finditer(part)))
-    return longest
 
 
 def self_test() -> None:
