@@ -41,7 +41,13 @@ _DOLLAR: Final = (
 )
 _HAS_DOLLAR: Final = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*+)?\$")
 
-_LINK: Final = rb"[-+*/<>=~!@#%^&|`?]++|::|(?<!" + _IDENTIFIER + rb")(?:collate|at|operator|join|union|intersect|except|and|or)(?!" + _IDENTIFIER + rb")"
+_LINK: Final = (
+    rb"[-+*/<>=~!@#%^&|`?]++|::|(?<!"
+    + _IDENTIFIER
+    + rb")(?:collate|at|operator|join|union|intersect|except|and|or)(?!"
+    + _IDENTIFIER
+    + rb")"
+)
 #: A name behind a dot may be any word: t.and is no AND.
 _EVENT: Final = re.compile(rb"[(),;\[\]]|\.\s*+[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+|" + _LINK, re.I)
 _LINK_WORDS: Final = (b"collate", b"operator", b"join", b"union", b"intersect", b"except")
@@ -66,9 +72,7 @@ def look(text: bytes, standard_conforming_strings: bool = True) -> str | None:
 
 def _without_literals(text: bytes, standard: bool) -> bytes | None:
     """The text with each literal, quoted name and comment as one blank literal; None: comments too deep."""
-    pattern = _literals(
-        standard, b"\\" in text, b'"' in text, b"--" in text, b"/*" in text, _HAS_DOLLAR.search(text) is not None
-    )
+    pattern = _literals(standard, b"\\" in text, b'"' in text, b"--" in text, b"/*" in text, _HAS_DOLLAR.search(text) is not None)
     bare = pattern.sub(b" '' ", text)
     if b"/*" not in bare:
         return bare
@@ -117,7 +121,9 @@ def _comment_end(text: bytes, position: int) -> int | None:
 
 def _links_at_most(bare: bytes) -> int:
     """A quick upper bound: most long scripts have few links in all."""
-    links = sum(map(bare.count, (b"+", b"-", b"*", b"/", b"<", b">", b"=", b"~", b"!", b"@", b"#", b"%", b"^", b"&", b"|", b"`", b"?", b"::")))
+    links = sum(
+        map(bare.count, (b"+", b"-", b"*", b"/", b"<", b">", b"=", b"~", b"!", b"@", b"#", b"%", b"^", b"&", b"|", b"`", b"?", b"::"))
+    )
     if links <= CHAIN_LIMIT:
         lower = bare.lower()
         links += sum(map(lower.count, _LINK_WORDS))

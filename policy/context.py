@@ -22,6 +22,7 @@ class Context:
         temp_relations: unqualified names of temporary relations that this session made and still has.
         trusts_temp: an unqualified name means the temporary relation first. False once search_path may name pg_temp elsewhere.
         not_null: (relation as written, column) pairs that the catalog says are NOT NULL; None when it was not asked.
+        protected, read_only: of the policy's view of this session (policy.view).
         transaction_status: "I", "T" or "E", as in ReadyForQuery.
         search_path: None when unknown.
     """
@@ -38,6 +39,8 @@ class Context:
     temp_relations: frozenset[str] = frozenset()
     trusts_temp: bool = True
     not_null: frozenset[tuple[str, str]] | None = None
+    protected: tuple[str, ...] = ()
+    read_only: bool = False
     prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     #: UTF-8 and standard strings: judgements by exact bytes are shared between all sessions that lex like this.
     lexes_plainly: bool = field(init=False, default=True)

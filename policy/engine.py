@@ -20,14 +20,16 @@ from policy.parse import GrammarError, Node, parse, tree
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
 from policy.rules import ALL_RULES
-from policy.rules._functions import DANGEROUS, SECOND_CONNECTIONS, SERVER_FILES
+from policy.rules._functions import LATER_SCHEMAS, NAMED_ELSEWHERE
 from policy.shape import shape
 from policy.verdict import Environment, Profile, Verdict
+from policy.view import Action, View
 
 #: Bytes of script text kept in each generation of the cache; two generations are alive.
 _CACHE_BYTES: Final = 8 << 20
 _SCRIPT_CACHED_BYTES: Final = 64 << 10
 
+_NO_VIEW: Final = View()
 _ALLOW: Final = Judgement(Verdict.ALLOW)
 _ALLOW_LITERAL_FREE: Final = Judgement(Verdict.ALLOW, literal_free=True)
 
@@ -55,12 +57,20 @@ class Engine:
         profile: Profile = Profile.GUARD,
         environment: Environment = Environment.PRODUCTION,
         rules: tuple[Rule, ...] = ALL_RULES,
+        view: View = _NO_VIEW,
     ) -> None:
         self.profile = profile
         self.environment = environment
         self.hits = 0
         self.misses = 0
+        self.view = view
         self._rules = rules
+        strict = profile is Profile.STRICT
+        verdicts = [(rule, rule.strict if strict else rule.verdict) for rule in rules]
+        #: Rules that can find something here, with the profile's verdict.
+        self._active = [(r, v) for r, v in verdicts if v is not Verdict.ALLOW or view.concerns(r.id)]
+        #: Nothing but a few functions matters in a plain SELECT or INSERT.
+        self._glances = not strict and not view.actions and not view.protected and not view.read_only
         self._young: dict[bytes, Judgement] = {}
         self._old: dict[bytes, Judgement] = {}
         self._young_bytes = 0
@@ -107,9 +117,15 @@ class Engine:
         return judgement
 
     def _own(self, context: Context) -> Context:
-        if context.profile is self.profile and context.environment is self.environment:
+        view = self.view
+        if (
+            context.profile is self.profile
+            and context.environment is self.environment
+            and context.protected == view.protected
+            and context.read_only is view.read_only
+        ):
             return context
-        return replace(context, profile=self.profile, environment=self.environment)
+        return replace(context, profile=self.profile, environment=self.environment, protected=view.protected, read_only=view.read_only)
 
     def _keep(self, key: bytes, judgement: Judgement) -> None:
         self._young[key] = judgement
@@ -131,10 +147,10 @@ class Engine:
         try:
             parsed = parse(data, context.standard_conforming_strings)
         except GrammarError as error:
-            if can_only_read(text):
+            if self.profile is Profile.GUARD and can_only_read(text):
                 return Judgement(Verdict.ALLOW, display=text)
             return self._unanalysable(f"the text is not PostgreSQL's grammar: {_said(str(error))}", script, text)
-        if self.profile is Profile.GUARD:
+        if self._glances:
             quick = _harmless_at_a_glance(parsed)
             if quick is not None:
                 return quick
@@ -152,26 +168,36 @@ class Engine:
 
     def _check(self, facts: Facts, context: Context) -> list[Finding]:
         found: list[Finding] = []
-        strict = self.profile is Profile.STRICT
-        for rule in self._rules:
-            verdict = rule.strict if strict else rule.verdict
+        for rule, verdict in self._active:
             for finding in rule.check(facts, context):
-                nested = finding.rule_id != rule.id
-                found.append(finding if nested else replace(finding, verdict=verdict))
+                # What a rule passes on from text within text has a verdict of its own already.
+                found.append(finding if finding.rule_id != rule.id else self._settle(finding, verdict))
         return found
 
+    def _settle(self, finding: Finding, default: Verdict) -> Finding:
+        action = self.view.decide(finding.rule_id, finding.relations, default)
+        if action is None:
+            return replace(finding, verdict=default)
+        return replace(
+            finding,
+            verdict=action.action.verdict,
+            warns=action.action is Action.WARN,
+            allowed_because=action.reason if action.action is Action.ALLOW and default is not Verdict.ALLOW else "",
+        )
+
     def _second_opinion(self, facts: Facts, text: str) -> list[Finding]:
-        if not any(change.wants_second_opinion for change in facts.changes):
+        rule, verdict = next(((r, v) for r, v in self._active if r.id == "always-true-where"), (None, Verdict.ALLOW))
+        if rule is None or not any(change.wants_second_opinion for change in facts.changes):
             return []
         for index, statement in enumerate(facts.statements):
             start, end = statement.span
             if has_always_true_where(text[start:end]):
-                rule = next(r for r in self._rules if r.id == "always-true-where")
-                verdict = rule.strict if self.profile is Profile.STRICT else rule.verdict
-                return [replace(rule.found("the condition simplifies to true", index), verdict=verdict)]
+                tables = tuple(dict.fromkeys(str(c.table) for c in facts.changes if c.statement == index))
+                return [self._settle(rule.found("the condition simplifies to true", index, tables), verdict)]
         return []
 
     def _conclude(self, findings: list[Finding], facts: Facts, text: str) -> Judgement:
+        asides = tuple(f for f in findings if f.verdict is Verdict.ALLOW and (f.warns or f.allowed_because))
         findings = [f for f in findings if f.verdict is not Verdict.ALLOW]
         verdict = max((f.verdict for f in findings), default=Verdict.ALLOW)
         reports = tuple(StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements)
@@ -181,7 +207,7 @@ class Engine:
             if display != text:
                 reports = tuple(replace(r, span=(0, 0)) for r in reports)
         literal_free = facts.literal_free and verdict is Verdict.ALLOW
-        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display)
+        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display, asides)
 
     def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:
         display = mask_passwords(script.decode("utf-8", "backslashreplace") if text is None else text)
@@ -235,7 +261,9 @@ def _harmless_at_a_glance(parsed: bytes) -> Judgement | None:
     return _ALLOW_LITERAL_FREE
 
 
-_FLAGGED: Final = frozenset(name.encode() for name in (set(DANGEROUS) | SERVER_FILES | SECOND_CONNECTIONS | {"set_config"}))
+_FLAGGED: Final = frozenset(
+    name.encode() for name in NAMED_ELSEWHERE | {name for names in LATER_SCHEMAS.values() for name in names} | {"ts_rewrite"}
+)
 
 
 def _spans_to_characters(facts: Facts, data: bytes) -> None:

@@ -12,6 +12,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.verdict import Verdict
+from policy.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Rule(ABC):
         strict: in profile strict.
         since: the version that brought it.
         triggers, passes: examples that run as tests.
+        view: the policy under which the examples are meant.
     """
 
     id: ClassVar[str]
@@ -39,6 +41,7 @@ class Rule(ABC):
     since: ClassVar[str] = "0.1.0"
     triggers: ClassVar[tuple[Example, ...]]
     passes: ClassVar[tuple[Example, ...]]
+    view: ClassVar[View] = View()
 
     @abstractmethod
     def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
@@ -67,3 +70,18 @@ class Rule(ABC):
     @classmethod
     def hint(cls) -> str:
         return cls.section("Instead")
+
+
+class ActRule(Rule):
+    """A rule that finds every act of some kinds.
+
+    Attributes:
+        kinds: of facts.Act.
+    """
+
+    kinds: ClassVar[frozenset[str]]
+
+    def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
+        for act in facts.acts:
+            if act.kind in self.kinds and not act.on_temp:
+                yield self.found(" ".join([act.kind, ", ".join(act.objects)]).rstrip(), act.statement, act.objects)

@@ -12,7 +12,6 @@ from typing import Final, cast
 from policy.bounds import look
 from policy.conditions import constant
 from policy.extract.extractor import DEPTH_LIMIT, Extractor, Visitor
-from policy.nodes import is_on, items, list_items, only, option_text, options, walk
 from policy.facts import Body, Executed, Opaque, Relation
 from policy.judgement import (
     ClosesCursor,
@@ -22,6 +21,7 @@ from policy.judgement import (
     Prepares,
 )
 from policy.kinds import command
+from policy.nodes import is_on, items, list_items, only, option_text, options, walk
 from policy.parse import GrammarError, Json, Node, parse, parse_plpgsql, tree
 
 _TAG: Final = "$pghold$"

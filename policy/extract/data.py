@@ -6,8 +6,8 @@ from typing import Final, cast
 
 from policy.conditions import Surroundings, constant, judge_condition, only_null_tests, wants_second_opinion
 from policy.extract.extractor import Extractor, Visitor
-from policy.nodes import items, list_items, mentions_column, only, strings
 from policy.facts import Call, Change, Condition, Copy, Merge, Relation, Truncate, Upsert
+from policy.nodes import items, list_items, mentions_column, only, strings
 from policy.parse import Json, Node
 
 _ORDER: Final = (Condition.NEVER, Condition.FILTERED, Condition.UNLINKED, Condition.ALWAYS, Condition.MISSING)

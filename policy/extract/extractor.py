@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Final, cast
 
 from policy.context import Context
-from policy.nodes import only
 from policy.facts import Act, Facts, Lock, Opaque, Relation, Setting, StatementFacts
 from policy.judgement import (
     CreatesTemp,
@@ -27,6 +26,7 @@ from policy.judgement import (
     SetsSearchPath,
 )
 from policy.kinds import SYSTEM_CATALOGS, SYSTEM_SCHEMAS, command
+from policy.nodes import only
 from policy.parse import Json, Node
 
 #: Judges trees as if they were executed here, at one more level of depth. Given by the engine.
@@ -36,6 +36,8 @@ Visitor = Callable[["Extractor", Node], bool]
 
 #: Constants of other statements may be code, settings or names of objects, so scripts with them depend on their constants.
 _LITERAL_FREE_STATEMENTS: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"})
+#: Before the names of temporary views; no name can hold it.
+_VIEW: Final = "\0view "
 #: Text within text (DO in DO, PREPARE in DO, …).
 DEPTH_LIMIT: Final = 3
 
@@ -174,11 +176,19 @@ class Extractor:
             self._until_commit.discard(name)
             self.statement.effects.append(CreatesTemp(name))
 
+    def creates_temp_view(self, name: str) -> None:
+        """A view may be dropped as a temporary table may, but to change its rows changes those of the table behind it."""
+        self.creates_temp(_VIEW + name)
+
+    def is_temp_view(self, name: str) -> bool:
+        return self._trusts_temp and _VIEW + name in self._temp
+
     def forget_temp(self, name: str) -> None:
         """The name may mean another relation from now on."""
-        if name in self._temp:
-            self._temp.discard(name)
-            self.statement.effects.append(ForgetsTemp(name))
+        for known in (name, _VIEW + name):
+            if known in self._temp:
+                self._temp.discard(known)
+                self.statement.effects.append(ForgetsTemp(known))
 
     def forget_all_temp(self) -> None:
         self._temp.clear()

@@ -6,10 +6,10 @@ from typing import Final, cast
 
 from policy.extract.data import created
 from policy.extract.extractor import Extractor, Visitor
-from policy.nodes import function_names, is_on, items, list_items, mentions_column, name_parts, only, options, role_name
 from policy.facts import Alter, Drop, Relation
 from policy.kinds import RELATION_KINDS, object_kind
-from policy.parse import Json, Node
+from policy.nodes import function_names, is_on, items, list_items, mentions_column, name_parts, only, options, role_name
+from policy.parse import Node
 
 # --- CREATE of relations ----------------------------------------------------------------------------------------------
 
@@ -39,6 +39,8 @@ def _create_view(x: Extractor, fields: Node) -> bool:
     name = str(target.get("relname", ""))
     x.note(str(Relation(str(target.get("schemaname", "")), name)))
     x.forget_temp(name)
+    if _is_temp(target):
+        x.creates_temp_view(name)
     x.act("CREATE OR REPLACE VIEW" if fields.get("replace") else "CREATE VIEW", (name,), _is_temp(target))
     return False  # its query runs when it is read
 
@@ -82,7 +84,10 @@ def _create_trigger(x: Extractor, fields: Node) -> bool:
 def _define(x: Extractor, fields: Node) -> bool:
     kind = object_kind(str(fields.get("kind")))
     x.statement.kind = f"CREATE {kind}"
-    x.act(("CREATE OR REPLACE " if fields.get("replace") else "CREATE ") + kind, (".".join(name_parts({"List": {"items": fields.get("defnames")}})),))
+    x.act(
+        ("CREATE OR REPLACE " if fields.get("replace") else "CREATE ") + kind,
+        (".".join(name_parts({"List": {"items": fields.get("defnames")}})),),
+    )
     return False
 
 
@@ -100,7 +105,8 @@ def _drop(x: Extractor, fields: Node) -> bool:
         if kind in RELATION_KINDS:
             relation = x.named(relation.schema, relation.name)
             # Nothing under pg_temp can be anything but temporary, and to drop it harms nothing behind it.
-            all_temp = all_temp and (relation.is_temp or relation.schema == "pg_temp")
+            is_view = kind == "VIEW" and not relation.schema and x.is_temp_view(relation.name)
+            all_temp = all_temp and (relation.is_temp or relation.schema == "pg_temp" or is_view)
             x.forget_temp(relation.name)
             x.lock(relation, "ACCESS EXCLUSIVE")
         elif kind in ("TRIGGER", "RULE", "POLICY") and len(parts) > 1:
@@ -226,12 +232,20 @@ def _owner(x: Extractor, fields: Node) -> bool:
 def _alter_sequence(x: Extractor, fields: Node) -> bool:
     sequence = x.relation(fields.get("sequence"))
     restarts = bool({"restart", "minvalue", "maxvalue", "increment", "cycle"} & set(options(fields)))
-    x.act("ALTER SEQUENCE RESTART" if "restart" in options(fields) else "ALTER SEQUENCE", (str(sequence),), sequence.is_temp, "range" if restarts else "")
+    x.act(
+        "ALTER SEQUENCE RESTART" if "restart" in options(fields) else "ALTER SEQUENCE",
+        (str(sequence),),
+        sequence.is_temp,
+        "range" if restarts else "",
+    )
     return False
 
 
 def _alter_domain(x: Extractor, fields: Node) -> bool:
-    x.act({"X": "ALTER DOMAIN DROP CONSTRAINT", "O": "ALTER DOMAIN DROP NOT NULL"}.get(str(fields.get("subtype")), "ALTER DOMAIN"), (".".join(name_parts({"List": {"items": fields.get("typeName")}})),))
+    x.act(
+        {"X": "ALTER DOMAIN DROP CONSTRAINT", "N": "ALTER DOMAIN DROP NOT NULL"}.get(str(fields.get("subtype")), "ALTER DOMAIN"),
+        (".".join(name_parts({"List": {"items": fields.get("typeName")}})),),
+    )
     return False
 
 
@@ -274,7 +288,9 @@ def _reindex(x: Extractor, fields: Node) -> bool:
 
 def _refresh(x: Extractor, fields: Node) -> bool:
     view = x.relation(fields.get("relation"))
-    kind = "REFRESH MATERIALIZED VIEW" + (" CONCURRENTLY" if fields.get("concurrent") else " WITH NO DATA" if fields.get("skipData") else "")
+    kind = "REFRESH MATERIALIZED VIEW" + (
+        " CONCURRENTLY" if fields.get("concurrent") else " WITH NO DATA" if fields.get("skipData") else ""
+    )
     x.lock(view, "EXCLUSIVE" if fields.get("concurrent") else "ACCESS EXCLUSIVE")
     x.act(kind, (str(view),))
     return False
@@ -337,8 +353,7 @@ def _enum(x: Extractor, fields: Node) -> bool:
 
 def _comment(x: Extractor, fields: Node) -> bool:
     if isinstance(fields.get("object"), dict | list):
-        for parts in [name_parts(o) for o in [cast(Json, fields["object"])]]:
-            x.note(".".join(parts))
+        x.note(".".join(name_parts(fields["object"])))
     x.act("COMMENT")
     return False
 

@@ -7,10 +7,10 @@ from typing import Final
 from policy.conditions import constant
 from policy.extract.extractor import Extractor, Visitor
 from policy.extract.schema import does
-from policy.nodes import is_on, items, list_items, only, role_name
 from policy.facts import RoleChange
 from policy.judgement import ClosesCursor, Deallocates, SetsRole, SetsSearchPath, TransactionStep
-from policy.parse import Node
+from policy.nodes import is_on, items, list_items, only, role_name
+from policy.parse import Json, Node
 
 _STEPS: Final = {
     "TRANS_STMT_BEGIN": TransactionStep.BEGIN,
@@ -31,9 +31,18 @@ def _transaction(x: Extractor, fields: Node) -> bool:
     x.statement.transaction = step
     if step in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.ROLLBACK_TO, TransactionStep.PREPARE):
         x.transaction_ends(committed=step is TransactionStep.COMMIT)
+    _modes(x, items(fields, "options"))
     if kind in ("TRANS_STMT_PREPARE", "TRANS_STMT_COMMIT_PREPARED", "TRANS_STMT_ROLLBACK_PREPARED"):
         x.act("PREPARE TRANSACTION" if step else x.statement.kind)
     return False
+
+
+def _modes(x: Extractor, options: list[Json]) -> None:
+    """READ ONLY and READ WRITE, which are settings by another name (sql-set-transaction.html)."""
+    for option in options:
+        element = only(option)[1]
+        if str(element.get("defname")).endswith("transaction_read_only"):
+            x.sets("transaction_read_only", "on" if constant(element.get("arg")) else "off")
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -45,6 +54,8 @@ def _variable_set(x: Extractor, fields: Node) -> bool:
     if kind == "VAR_RESET_ALL":
         x.statement.kind = "RESET"
         x.statement.effects.append(SetsSearchPath(None))
+    if kind == "VAR_SET_MULTI":
+        _modes(x, items(fields, "args"))
     if kind in ("VAR_SET_MULTI", "VAR_SET_CURRENT") or not name:
         return False
     is_reset = kind in ("VAR_RESET", "VAR_SET_DEFAULT")

@@ -7,13 +7,13 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.rules._functions import DANGEROUS
+from policy.rules._functions import DANGEROUS, LATER_SCHEMAS
 from policy.verdict import Verdict
 
 
 @final
 class DangerousFunction(Rule):
-    """A call of a function that destroys, ends sessions or changes the state of the server.
+    """A call of a function that ends other sessions, changes the state of the server, or runs SQL later.
 
     Why it is held: a SELECT that calls it is no read.
     Instead: ask for approval and say why it is needed
@@ -24,10 +24,9 @@ class DangerousFunction(Rule):
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
-        Example("SELECT lo_unlink(1)"),
         Example("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"),
-        Example("DELETE FROM work WHERE pg_drop_replication_slot(name) IS NULL"),
-        Example("SELECT query_to_xml('DELETE FROM account', true, false, '')"),
+        Example("DELETE FROM work WHERE id = 1 AND pg_reload_conf()"),
+        Example("SELECT cron.schedule('* * * * *', 'DELETE FROM account')"),
     )
     passes: ClassVar = (
         Example("SELECT pg_backend_pid()"),
@@ -39,3 +38,5 @@ class DangerousFunction(Rule):
             if call.name in DANGEROUS:
                 span = (call.position, call.position)
                 yield self.found(f"calls {call.name}(): {DANGEROUS[call.name]}", call.statement, (), span)
+            elif call.name in LATER_SCHEMAS.get(call.schema, ()):
+                yield self.found(f"calls {call.schema}.{call.name}(): it runs later or elsewhere", call.statement)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from policy.rule import ActRule, Example
+from policy.verdict import Verdict
+
+
+@final
+class DoCode(ActRule):
+    """A DO block, even one whose statements are known and harmless.
+
+    Why it is held: code in a string.
+    Instead: send its statements one by one
+    Known gaps: none known
+    """
+
+    id: ClassVar = "do-code"
+    verdict: ClassVar = Verdict.ALLOW
+    strict: ClassVar = Verdict.HOLD
+    since: ClassVar = "0.2.0"
+    triggers: ClassVar = (
+        Example("DO $$ BEGIN RAISE NOTICE 'hello'; END $$"),
+        Example("BEGIN; DO $$ BEGIN PERFORM 1; END $$; COMMIT"),
+    )
+    passes: ClassVar = (Example("SELECT 1"),)
+    kinds: ClassVar = frozenset(
+        {
+            "DO",
+        }
+    )

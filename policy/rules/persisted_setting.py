@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from policy.rule import ActRule, Example
+from policy.verdict import Verdict
+
+
+@final
+class PersistedSetting(ActRule):
+    """ALTER ROLE … SET or ALTER DATABASE … SET.
+
+    Why it is held: every session to come starts with it.
+    Instead: SET in the session that needs it
+    Known gaps: none known
+    """
+
+    id: ClassVar = "persisted-setting"
+    verdict: ClassVar = Verdict.ALLOW
+    strict: ClassVar = Verdict.HOLD
+    since: ClassVar = "0.2.0"
+    triggers: ClassVar = (
+        Example("ALTER ROLE bob SET work_mem = '1GB'"),
+        Example("SELECT 1; ALTER DATABASE shop SET search_path = a"),
+    )
+    passes: ClassVar = (Example("SET work_mem = '1GB'"),)
+    kinds: ClassVar = frozenset(
+        {
+            "ALTER ROLE SET",
+            "ALTER DATABASE SET",
+        }
+    )

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from policy.rule import ActRule, Example
+from policy.verdict import Verdict
+
+
+@final
+class TwoPhaseCommit(ActRule):
+    """PREPARE TRANSACTION, COMMIT PREPARED or ROLLBACK PREPARED.
+
+    Why it is held: another session decides about what was judged here.
+    Instead: COMMIT
+    Known gaps: none known
+    """
+
+    id: ClassVar = "two-phase-commit"
+    verdict: ClassVar = Verdict.ALLOW
+    strict: ClassVar = Verdict.HOLD
+    since: ClassVar = "0.2.0"
+    triggers: ClassVar = (
+        Example("PREPARE TRANSACTION 'x'"),
+        Example("SELECT 1; COMMIT PREPARED 'x'"),
+    )
+    passes: ClassVar = (
+        Example("COMMIT"),
+        Example("PREPARE p AS SELECT 1"),
+    )
+    kinds: ClassVar = frozenset(
+        {
+            "PREPARE TRANSACTION",
+            "COMMIT PREPARED",
+            "ROLLBACK PREPARED",
+        }
+    )

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+from policy.context import Context
+from policy.facts import Facts
+from policy.judgement import Finding
+from policy.rule import Example, Rule
+from policy.rules._functions import HARMLESS_FUNCTIONS, NAMED_ELSEWHERE
+from policy.verdict import Verdict
+
+
+@final
+class UnknownFunction(Rule):
+    """A call of a function that is not known to be harmless.
+
+    Why it is held: its body is not in the statement.
+    Instead: use built-in functions, or ask for approval
+    Known gaps: functions of extensions are unknown; operators and casts may call functions too
+    """
+
+    id: ClassVar = "unknown-function"
+    verdict: ClassVar = Verdict.ALLOW
+    strict: ClassVar = Verdict.HOLD
+    since: ClassVar = "0.2.0"
+    triggers: ClassVar = (
+        Example("SELECT mystery()"),
+        Example("WITH x AS (SELECT mystery()) SELECT * FROM x"),
+        Example("INSERT INTO log SELECT shop.mystery()"),
+    )
+    passes: ClassVar = (
+        Example("SELECT lower('A')"),
+        Example("SELECT count(*) FROM account"),
+    )
+
+    def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
+        for call in facts.calls:
+            known = call.schema in ("", "pg_catalog", "information_schema") and call.name in HARMLESS_FUNCTIONS
+            if not known and call.name not in NAMED_ELSEWHERE:
+                span = (call.position, call.position)
+                yield self.found(f"calls {call.name}(), which is not known to be harmless", call.statement, (), span)

@@ -1,0 +1,88 @@
+"""A policy as it applies to one session: what the conditions on who, where and when have left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from fnmatch import fnmatchcase
+
+from policy.verdict import Verdict
+
+
+class Action(IntEnum):
+    """What becomes of a finding; the strictest of those that match wins."""
+
+    ALLOW = 0
+    WARN = 1
+    HOLD = 2
+    DENY = 3
+
+    @property
+    def verdict(self) -> Verdict:
+        return {Action.HOLD: Verdict.HOLD, Action.DENY: Verdict.DENY}.get(self, Verdict.ALLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleAction:
+    """What to do with findings of some rules.
+
+    Attributes:
+        rules: patterns of rule ids, with * and ?.
+        relations: patterns of relations as written (schema.name or name); empty is any. One that matches is enough for a stricter
+            action; for a milder one all relations of the finding must match.
+        rows_over: applies when more rows than this are estimated. An estimate that is not known counts as more for a stricter action,
+            and never for a milder one.
+        reason: why, which an `allow` must say.
+    """
+
+    rules: tuple[str, ...]
+    action: Action
+    relations: tuple[str, ...] = ()
+    rows_over: int | None = None
+    reason: str = ""
+
+    def concerns(self, rule_id: str) -> bool:
+        return any(fnmatchcase(rule_id, p) for p in self.rules)
+
+    def applies(self, rule_id: str, relations: tuple[str, ...], default: Verdict, rows: int | None = None) -> bool:
+        if not self.concerns(rule_id):
+            return False
+        stricter = self.action.verdict > default
+        if self.rows_over is not None and (not stricter if rows is None else rows <= self.rows_over):
+            return False
+        if not self.relations:
+            return True
+        hits = [matches(r, self.relations) for r in relations]
+        return any(hits) if stricter else bool(hits) and all(hits)
+
+
+def matches(relation: str, patterns: Iterable[str]) -> bool:
+    """Whether a relation as written is meant by one of these patterns. Without a schema on one side only the name counts."""
+    schema, _, name = relation.replace('"', "").rpartition(".")
+    for pattern in patterns:
+        wanted_schema, _, wanted = pattern.rpartition(".")
+        if fnmatchcase(name, wanted) and (not schema or not wanted_schema or fnmatchcase(schema, wanted_schema)):
+            return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Attributes:
+    actions: in the order of the file.
+    protected: patterns of relations of which any change is held.
+    read_only: the identity may only read.
+    """
+
+    actions: tuple[RuleAction, ...] = ()
+    protected: tuple[str, ...] = ()
+    read_only: bool = False
+
+    def decide(self, rule_id: str, relations: tuple[str, ...], default: Verdict) -> RuleAction | None:
+        """The strictest action that applies to a finding; None leaves the profile's verdict."""
+        found = [a for a in self.actions if a.applies(rule_id, relations, default)]
+        return max(found, key=lambda a: a.action) if found else None
+
+    def concerns(self, rule_id: str) -> bool:
+        return any(a.concerns(rule_id) for a in self.actions)
