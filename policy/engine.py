@@ -13,7 +13,7 @@ from typing import Final
 from policy.bounds import look
 from policy.context import Context
 from policy.extract import VISITORS, Extractor
-from policy.facts import Facts, Setting, StatementFacts
+from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
 from policy.parse import GrammarError, Node, parse, tree
@@ -232,14 +232,13 @@ class Engine:
 
     def judge_startup(self, parameters: Mapping[str, str], context: Context) -> Judgement:
         """The settings of a startup packet, `options` included, judged as SET would be."""
-        settings = {k: v for k, v in parameters.items() if k not in ("user", "database", "options", "replication")}
-        settings.update(parse_options(parameters.get("options", "")))
         facts = Facts(statements=[StatementFacts("startup")])
-        for name, value in settings.items():
-            if not name.startswith("_pq_."):
-                facts.settings.append(Setting(name.lower(), value, 0))
-        findings = [f for f in self._check(facts, self._own(context)) if f.rule_id != "unproven"]
-        return self._conclude(findings, facts, "")
+        for name, value in startup_settings(parameters).items():
+            if name:
+                facts.settings.append(Setting(name, value, 0))
+            else:
+                facts.opaque.append(Opaque(f"options holds {value}, which is not -c name=value", 0))
+        return self._conclude(self._check(facts, self._own(context)), facts, "")
 
 
 def _said(message: str) -> str:
@@ -274,9 +273,16 @@ def _spans_to_characters(facts: Facts, data: bytes) -> None:
         statement.span = (before, before + len(data[start:end].decode("utf-8", "replace")))
 
 
+def startup_settings(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The settings that a startup packet makes, by name; under "" a switch in `options` that is not understood."""
+    settings = {k.lower(): v for k, v in parameters.items() if k not in ("user", "database", "options", "replication")}
+    settings.update(parse_options(parameters.get("options", "")))
+    return {k: v for k, v in settings.items() if not k.startswith("_pq_.")}
+
+
 def parse_options(options: str) -> dict[str, str]:
     """The settings in the startup parameter `options`: -c name=value and --name=value, backslash escapes as
-    pg_split_opts() reads them (libpq-connect.html#LIBPQ-CONNECT-OPTIONS)."""
+    pg_split_opts() reads them (libpq-connect.html#LIBPQ-CONNECT-OPTIONS). Any other switch is under ""."""
     words: list[str] = []
     current = ""
     started = escaped = False
@@ -306,6 +312,8 @@ def parse_options(options: str) -> dict[str, str]:
         elif word.startswith(("-c", "--")):
             word = word[2:]
         else:
+            # -O lets system tables be changed, -P ignores their indexes, …: none is for clients (app-postgres.html).
+            found[""] = word
             continue
         name, _, value = word.partition("=")
         found[name.replace("-", "_").lower()] = value

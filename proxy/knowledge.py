@@ -17,6 +17,7 @@ from policy.judgement import (
     CreatesTemp,
     Deallocates,
     Declares,
+    DistrustsTemp,
     Effect,
     ForgetsTemp,
     Judgement,
@@ -82,6 +83,8 @@ class Knowledge:
                 standard_conforming_strings=base.standard_conforming_strings,
                 search_path=base.search_path,
                 transaction_status=self._transaction_status,
+                trusts_temp=base.trusts_temp,
+                not_null=base.not_null,
                 temp_relations=frozenset(self._temp_committed | self._temp_in_transaction),
                 prepared=_Prepared(self),
             )
@@ -113,6 +116,8 @@ class Knowledge:
             self._change(standard_conforming_strings=value == "on")
         elif name == "search_path":
             self._change(search_path=value)
+            if "pg_temp" in value:
+                self._change(trusts_temp=False)
         elif name == "application_name":
             self._change(application_name=value)
 
@@ -168,6 +173,8 @@ class Knowledge:
                     # Until it is confirmed either path may hold.
                     self._change(search_path=None)
                     resolved.append(effect)
+                case DistrustsTemp():
+                    self._change(trusts_temp=False)
                 case CreatesTemp() | SetsRole():
                     resolved.append(effect)
         return tuple(resolved)
@@ -195,7 +202,7 @@ class Knowledge:
                     self._change(role=self._login_role if role is None else role)
                 case SetsSearchPath(value):
                     self._change(search_path=value)
-                case Deallocates(None) | ClosesCursor(None):
+                case Deallocates(None) | ClosesCursor(None) | DistrustsTemp():
                     raise AssertionError("resolved by begin")
 
     def drop(self, effects: tuple[Effect, ...]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy import Context, Engine, Verdict
+from policy.engine import startup_settings
 from protocol import (
     CancelRequest,
     GSSENCRequest,
@@ -378,8 +379,11 @@ class Server:
 
     def _context(self, packet: StartupMessage) -> Context:
         user = _text(packet.get(b"user"))
+        search_path = startup_settings({_text(k): _text(v) for k, v in packet.parameters}).get("search_path")
         return Context(
             role=user,
+            search_path=search_path,
+            trusts_temp="pg_temp" not in (search_path or ""),
             database=_text(packet.get(b"database")) or user,
             application_name=_text(packet.get(b"application_name")),
             environment=self._settings.effective_environment,

@@ -21,6 +21,7 @@ class AlterSystem(Rule):
 
     id: ClassVar = "alter-system"
     verdict: ClassVar = Verdict.HOLD
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("ALTER SYSTEM SET fsync = off"),

@@ -21,6 +21,7 @@ class CatalogDml(Rule):
 
     id: ClassVar = "catalog-dml"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("DELETE FROM pg_catalog.pg_class WHERE relname = 't'"),

@@ -21,6 +21,7 @@ class CopyProgram(Rule):
 
     id: ClassVar = "copy-program"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("COPY account TO PROGRAM 'cat > /tmp/x'"),

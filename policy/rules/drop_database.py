@@ -21,6 +21,7 @@ class DropDatabase(Rule):
 
     id: ClassVar = "drop-database"
     verdict: ClassVar = Verdict.HOLD
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("DROP DATABASE shop"),

@@ -21,6 +21,7 @@ class GuardSetting(Rule):
 
     id: ClassVar = "guard-setting"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("SET safeupdate.enabled = 0"),

@@ -21,6 +21,7 @@ class ParserSetting(Rule):
 
     id: ClassVar = "parser-setting"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("SET standard_conforming_strings = off"),

@@ -22,6 +22,7 @@ class SecondConnection(Rule):
 
     id: ClassVar = "second-connection"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("SELECT dblink_exec('dbname=x', 'DROP TABLE account')"),

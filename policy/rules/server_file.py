@@ -22,6 +22,7 @@ class ServerFile(Rule):
 
     id: ClassVar = "server-file"
     verdict: ClassVar = Verdict.DENY
+    strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("COPY account TO '/tmp/x'"),

@@ -12,7 +12,7 @@ from policy.verdict import Verdict
 
 @final
 class UntrustedLanguage(Rule):
-    """CREATE FUNCTION in a language that is not trusted, or LOAD.
+    """CREATE FUNCTION in a language that is not trusted.
 
     Why it is held: its code runs with the rights of the server's operating-system user.
     Instead: write it in SQL or PL/pgSQL
@@ -24,7 +24,6 @@ class UntrustedLanguage(Rule):
     since: ClassVar = "0.1.0"
     triggers: ClassVar = (
         Example("CREATE FUNCTION f() RETURNS int AS 'lib', 'f' LANGUAGE c"),
-        Example("LOAD 'evil'"),
         Example("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpython3u AS 'import os'"),
     )
     passes: ClassVar = (

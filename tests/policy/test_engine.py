@@ -162,15 +162,38 @@ def test_rule_that_raises_holds() -> None:
     "script",
     [
         b"SELECT " + b"1+" * 30000 + b"1",
-        b"SELECT " + b"(" * 20000 + b"1" + b")" * 20000,
+        b"SELECT '" + b"a" * 5000 + b"' || f(1,2)" + b"+f(1,2)" * 30000,
+        b"SELECT " + b"1 -- '\n+" * 30000 + b"1",
+        b"SELECT 1" + b"::int" * 30000,
+        b"SELECT $a$ ' $a$" + b"+1" * 30000,
         b"/*" * 20000 + b"*/" * 20000 + b" SELECT 1",
-        b"SELECT " + b"NOT " * 30000 + b"true",
         b"SELECT 1 " + b"UNION SELECT 1 " * 30000,
+        b"SELECT * FROM a" + b" NATURAL JOIN a" * 30000,
     ],
-    ids=["chain", "parentheses", "comments", "not", "union"],
+    ids=["chain", "commas", "comment", "casts", "dollar", "comments", "union", "joins"],
 )
 def test_text_that_would_break_the_parser_is_held(script: bytes) -> None:
     assert Engine().judge(script, Context()).verdict is Verdict.HOLD
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"SELECT " + b"(" * 20000 + b"1" + b")" * 20000,
+        b"SELECT " + b"NOT " * 30000 + b"true",
+        b"SELECT " + b"f(" * 20000 + b")" * 20000,
+        b"SELECT " + b"ARRAY[" * 20000 + b"]" * 20000,
+        b"SELECT " + b"CASE WHEN true THEN " * 20000 + b"1" + b" END" * 20000,
+        b"SELECT " + b"(SELECT " * 3000 + b"1" + b")" * 3000,
+        b"DELETE FROM t WHERE " + b"(" * 2000 + b"id = 1" + b")" * 2000,
+        b"DELETE FROM t WHERE " + b"NOT " * 2000 + b"id = 1",
+        b"SELECT " + b"- " * 20000 + b"1",
+    ],
+    ids=["parentheses", "not", "calls", "arrays", "case", "selects", "where", "where not", "minus"],
+)
+def test_text_that_nests_deep_does_no_harm(script: bytes) -> None:
+    Engine().judge(script, Context())
+    Engine(profile=Profile.STRICT).judge(script, Context())
 
 
 def test_large_but_flat_text_is_judged() -> None:
@@ -269,9 +292,13 @@ def test_startup_settings_are_judged_like_set() -> None:
         {"standard_conforming_strings": "off"},
         {"options": "-c standard_conforming_strings=off"},
         {"client_encoding": "SJIS"},
+        {"options": "-O"},
+        {"options": "-Oc search_path=a"},
+        {"options": "-cstandard-conforming-strings=off"},
+        {"Standard_Conforming_Strings": "off"},
     ):
         assert ENGINE.judge_startup(bad, Context()).verdict >= Verdict.HOLD
 
 
 def test_options_are_split_as_the_server_splits_them() -> None:
-    assert parse_options(r"-c a=b\ c -cd=e --f-g=h -x") == {"a": "b c", "d": "e", "f_g": "h"}
+    assert parse_options(r"-c a=b\ c -cd=e --f-g=h -x") == {"a": "b c", "d": "e", "f_g": "h", "": "-x"}

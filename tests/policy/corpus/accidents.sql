@@ -23,4 +23,4 @@ COPY account FROM PROGRAM 'curl example.org'
 = copy-program
 
 SELECT lo_import('/etc/passwd'), lo_unlink(1)
-= dangerous-function server-file
+= large-object server-file
