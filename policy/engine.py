@@ -17,13 +17,15 @@ from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
 from policy.parse import GrammarError, Node, parse, tree
+from policy.places import place
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
 from policy.rules import ALL_RULES
 from policy.rules._functions import LATER_SCHEMAS, NAMED_ELSEWHERE
 from policy.shape import shape
+from policy.suggest import suggest
 from policy.verdict import Environment, Profile, Verdict
-from policy.view import Action, View
+from policy.view import View
 
 #: Bytes of script text kept in each generation of the cache; two generations are alive.
 _CACHE_BYTES: Final = 8 << 20
@@ -100,21 +102,32 @@ class Engine:
                 return found
         return None
 
-    def judge(self, script: bytes, context: Context) -> Judgement:
-        """Judge a script: its exact bytes, without the NUL that ends it. Never raises."""
+    def judge(self, script: bytes, context: Context, *, isolated: bool = False) -> Judgement:
+        """Judge a script: its exact bytes, without the NUL that ends it. Never raises.
+
+        `isolated` is for a process that may die of it: text that could break the grammar's library is then given to it.
+        """
         self.misses += 1
         context = self._own(context)
         try:
-            judgement = self._judge_bytes(script, context)
+            judgement = self._judge_bytes(script, context, isolated)
         except Exception as error:  # Safety: a bug in a rule or in the extraction holds (test_engine).
             judgement = self._unanalysable(f"the analysis failed ({type(error).__name__})", script)
+        self.remember(script, context, judgement)
+        return judgement
+
+    def remember(self, script: bytes, context: Context, judgement: Judgement) -> None:
+        """Keep a judgement, if it may be served to others: one of `judge`, or of an engine of the same policy in another process."""
         if judgement.context_free and context.lexes_plainly and len(script) <= _SCRIPT_CACHED_BYTES:
             self._keep(script, judgement)
             if judgement.literal_free and judgement.plain:
                 key = shape(script)
                 if key is not None:
                     self._keep(b"?" + key, judgement)
-        return judgement
+
+    def unanalysable(self, why: str, script: bytes) -> Judgement:
+        """The judgement of a script that nobody could analyse."""
+        return self._unanalysable(why, script)
 
     def _own(self, context: Context) -> Context:
         view = self.view
@@ -135,21 +148,22 @@ class Engine:
             self._young = {}
             self._young_bytes = 0
 
-    def _judge_bytes(self, script: bytes, context: Context) -> Judgement:
+    def _judge_bytes(self, script: bytes, context: Context, isolated: bool) -> Judgement:
         try:
             text = decode(script, context.client_encoding)
         except UndecodableError as error:
             return self._unanalysable(str(error), script)
         data = script if script.isascii() and context.client_encoding not in ASCII_UNSAFE else text.encode()
-        problem = look(data, context.standard_conforming_strings)
+        problem = None if isolated and b"\0" not in data else look(data, context.standard_conforming_strings)
         if problem is not None:
             return self._unanalysable(problem, script, text)
         try:
             parsed = parse(data, context.standard_conforming_strings)
         except GrammarError as error:
             if self.profile is Profile.GUARD and can_only_read(text):
-                return Judgement(Verdict.ALLOW, display=text)
-            return self._unanalysable(f"the text is not PostgreSQL's grammar: {_said(str(error))}", script, text)
+                return Judgement(Verdict.ALLOW, display=text, syntax_error=str(error))
+            judgement = self._unanalysable(f"the text is not PostgreSQL's grammar: {_said(str(error))}", script, text)
+            return replace(judgement, syntax_error=str(error))
         if self._glances:
             quick = _harmless_at_a_glance(parsed)
             if quick is not None:
@@ -157,14 +171,19 @@ class Engine:
         return self._judge_tree(tree(parsed), context, 0, text, data)
 
     def _judge_tree(self, statements: list[Node], context: Context, depth: int, text: str = "", data: bytes = b"") -> Judgement:
-        extractor = Extractor(VISITORS, context, lambda nodes, inner, level: self._judge_tree(nodes, inner, level), depth)
+        extractor = Extractor(VISITORS, context, self._judge_tree_below, depth)
         facts = extractor.read(statements, len(data))
         if len(data) != len(text):
             _spans_to_characters(facts, data)
         findings = list(self._check(facts, context))
         if not findings and text and depth == 0:
             findings += self._second_opinion(facts, text)
+        if findings and text:
+            findings = _explain(findings, facts, text, data)
         return self._conclude(findings, facts, text)
+
+    def _judge_tree_below(self, statements: list[Node], context: Context, depth: int) -> Judgement:
+        return self._judge_tree(statements, context, depth)
 
     def _check(self, facts: Facts, context: Context) -> list[Finding]:
         found: list[Finding] = []
@@ -178,12 +197,8 @@ class Engine:
         action = self.view.decide(finding.rule_id, finding.relations, default)
         if action is None:
             return replace(finding, verdict=default)
-        return replace(
-            finding,
-            verdict=action.action.verdict,
-            warns=action.action is Action.WARN,
-            allowed_because=action.reason if action.action is Action.ALLOW and default is not Verdict.ALLOW else "",
-        )
+        allows = action.action is Verdict.ALLOW and default > Verdict.WARN
+        return replace(finding, verdict=action.action, allowed_because=action.reason if allows else "")
 
     def _second_opinion(self, facts: Facts, text: str) -> list[Finding]:
         rule, verdict = next(((r, v) for r, v in self._active if r.id == "always-true-where"), (None, Verdict.ALLOW))
@@ -197,17 +212,18 @@ class Engine:
         return []
 
     def _conclude(self, findings: list[Finding], facts: Facts, text: str) -> Judgement:
-        asides = tuple(f for f in findings if f.verdict is Verdict.ALLOW and (f.warns or f.allowed_because))
-        findings = [f for f in findings if f.verdict is not Verdict.ALLOW]
-        verdict = max((f.verdict for f in findings), default=Verdict.ALLOW)
+        findings = [f for f in findings if f.verdict is not Verdict.ALLOW or f.allowed_because]
+        # What the policy allows for a reason goes on record, as a warning does.
+        verdict = max((f.verdict or Verdict.WARN for f in findings), default=Verdict.ALLOW)
         reports = tuple(StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements)
         display = text
         if "assword" in text.lower():
             display = mask_passwords(text)
             if display != text:
                 reports = tuple(replace(r, span=(0, 0)) for r in reports)
+                findings = [replace(f, span=(0, 0), suggestion="", hint=f.hint.partition(", for example")[0]) for f in findings]
         literal_free = facts.literal_free and verdict is Verdict.ALLOW
-        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display, asides)
+        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display)
 
     def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:
         display = mask_passwords(script.decode("utf-8", "backslashreplace") if text is None else text)
@@ -217,6 +233,18 @@ class Engine:
         hint = next((r.hint() for r in self._rules if r.id == rule_id), "")
         verdict = Verdict.DENY if deny else Verdict.HOLD
         return Judgement(verdict, (Finding(rule_id, verdict, why, hint),), display=display)
+
+    def facts(self, script: bytes, context: Context) -> Facts | None:
+        """What a script does, for people; None when it cannot be parsed."""
+        try:
+            text = decode(script, context.client_encoding)
+            data = text.encode()
+            if look(data, context.standard_conforming_strings) is not None:
+                return None
+            statements = tree(parse(data, context.standard_conforming_strings))
+        except (UndecodableError, GrammarError, UnicodeEncodeError):
+            return None
+        return Extractor(VISITORS, self._own(context), self._judge_tree_below).read(statements, len(data))
 
     # --- what is not a script -----------------------------------------------------------------------------------
 
@@ -239,6 +267,17 @@ class Engine:
             else:
                 facts.opaque.append(Opaque(f"options holds {value}, which is not -c name=value", 0))
         return self._conclude(self._check(facts, self._own(context)), facts, "")
+
+
+def _explain(findings: list[Finding], facts: Facts, text: str, data: bytes) -> list[Finding]:
+    creates = frozenset(o for act in facts.acts if act.kind == "CREATE TABLE" for o in act.objects)
+    explained = []
+    for finding in place(findings, facts, text, data):
+        start, end = facts.statements[finding.statement].span if finding.statement < len(facts.statements) else (0, 0)
+        suggestion = suggest(finding, text[start:end], creates)
+        hint = f"{finding.hint}, for example: {suggestion}" if suggestion else finding.hint
+        explained.append(replace(finding, suggestion=suggestion, hint=hint))
+    return explained
 
 
 def _said(message: str) -> str:

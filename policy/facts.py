@@ -46,7 +46,6 @@ class Change:
     position: int = 0  # in characters; 0 when not known
     wants_second_opinion: bool = False  # its condition has a shape in which sqlglot may find a tautology
     only_null_tests: bool = False  # its condition asks for nothing but that columns are not null
-    span: tuple[int, int] = (0, 0)  # of the words DELETE FROM …, in characters
 
 
 @dataclass(frozen=True, slots=True)

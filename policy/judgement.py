@@ -20,8 +20,8 @@ class Finding:
         statement: index of the statement in the script.
         span: start and end in the decoded script's characters; (0, 0) when not known.
         relations: the objects concerned, as written ("public.users").
-        warns: the policy says to tell the client, and let it pass.
-        allowed_because: the policy allows what the profile would not: its reason.
+        suggestion: the statement to write instead, where one exists; `hint` holds it too.
+        allowed_because: the policy allows what the profile would not (`verdict` is ALLOW, the script's is WARN): its reason.
     """
 
     rule_id: str
@@ -31,7 +31,7 @@ class Finding:
     statement: int = 0
     span: tuple[int, int] = (0, 0)
     relations: tuple[str, ...] = ()
-    warns: bool = False
+    suggestion: str = ""
     allowed_because: str = ""
 
 
@@ -110,7 +110,25 @@ class DistrustsTemp:
     """From now on an unqualified name may mean a permanent relation although a temporary one exists: pg_temp may be searched late."""
 
 
-Effect = Prepares | Deallocates | Declares | ClosesCursor | CreatesTemp | ForgetsTemp | SetsRole | SetsSearchPath | DistrustsTemp
+@dataclass(frozen=True, slots=True)
+class SetsStandardStrings:
+    """SET standard_conforming_strings, for those whom no server tells; it takes effect with the next message."""
+
+    on: bool
+
+
+Effect = (
+    Prepares
+    | Deallocates
+    | Declares
+    | ClosesCursor
+    | CreatesTemp
+    | ForgetsTemp
+    | SetsRole
+    | SetsSearchPath
+    | DistrustsTemp
+    | SetsStandardStrings
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +158,7 @@ class Judgement:
         context_free: the same for this text in every session of the engine that lexes alike, so it may be cached by
             bytes alone. False when prepared names, temporary relations, role, … had a part in it.
         literal_free: proven the same whatever the plain number and quoted-string constants are (DESIGN section 5).
-        asides: findings that hold nothing but are told (warn) or recorded (allow with a reason).
+        syntax_error: what PostgreSQL's grammar says of text that it rejects.
         display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
     """
 
@@ -150,12 +168,12 @@ class Judgement:
     context_free: bool = True
     literal_free: bool = False
     display: str = ""
-    asides: tuple[Finding, ...] = ()
+    syntax_error: str = ""
     #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
     plain: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        plain = self.verdict is Verdict.ALLOW and self.context_free and not self.asides and not any(s.effects for s in self.statements)
+        plain = self.verdict is Verdict.ALLOW and self.context_free and not any(s.effects for s in self.statements)
         object.__setattr__(self, "plain", plain)
 
     @property

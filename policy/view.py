@@ -4,23 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from fnmatch import fnmatchcase
 
 from policy.verdict import Verdict
-
-
-class Action(IntEnum):
-    """What becomes of a finding; the strictest of those that match wins."""
-
-    ALLOW = 0
-    WARN = 1
-    HOLD = 2
-    DENY = 3
-
-    @property
-    def verdict(self) -> Verdict:
-        return {Action.HOLD: Verdict.HOLD, Action.DENY: Verdict.DENY}.get(self, Verdict.ALLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +15,7 @@ class RuleAction:
 
     Attributes:
         rules: patterns of rule ids, with * and ?.
+        action: the verdict of their findings.
         relations: patterns of relations as written (schema.name or name); empty is any. One that matches is enough for a stricter
             action; for a milder one all relations of the finding must match.
         rows_over: applies when more rows than this are estimated. An estimate that is not known counts as more for a stricter action,
@@ -37,7 +24,7 @@ class RuleAction:
     """
 
     rules: tuple[str, ...]
-    action: Action
+    action: Verdict
     relations: tuple[str, ...] = ()
     rows_over: int | None = None
     reason: str = ""
@@ -48,7 +35,7 @@ class RuleAction:
     def applies(self, rule_id: str, relations: tuple[str, ...], default: Verdict, rows: int | None = None) -> bool:
         if not self.concerns(rule_id):
             return False
-        stricter = self.action.verdict > default
+        stricter = self.action > default
         if self.rows_over is not None and (not stricter if rows is None else rows <= self.rows_over):
             return False
         if not self.relations:

@@ -15,18 +15,17 @@ import structlog
 import uvicorn
 import uvloop
 
-from policy import Engine
-from policy.verdict import Profile
 from proxy.admin import serve_admin
 from proxy.audit import JsonlAuditLog
 from proxy.clock import SystemClock
-from proxy.config import Settings, Upstream, address, load
+from proxy.config import Settings, Upstream, address, load, load_policies
 from proxy.console import make_api
 from proxy.core import CoreSettings, Mode
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.holds import SqlHoldBook
-from proxy.judging import TimedJudge
+from proxy.isolation import IsolatedJudges
+from proxy.judging import Judging
 from proxy.listeners import listen, shown
 from proxy.logs import set_up
 from proxy.metrics import Metrics
@@ -121,16 +120,15 @@ class App:
         metrics.add_source(
             "pghold_upstream_up", "gauge", "Whether the server could be reached last.", lambda: float(bool(self._connector.reachable))
         )
-        for name, read in (("hit", lambda: self._judge.engine.hits), ("miss", lambda: self._judge.engine.misses)):
+        for name, read in (("hit", lambda: self._judging.policies.hits), ("miss", lambda: self._judging.policies.misses)):
             metrics.add_source("pghold_verdict_cache", "counter", "Look-ups of judgements by outcome.", read, f"outcome={name}")
-
-    def _engine(self, profile: Profile) -> Engine:
-        return Engine(profile=profile, environment=self._settings.effective_environment)
 
     async def _start_server(self) -> None:
         settings = self._settings
-        engine = self._engine(settings.profile)
-        self._judge = TimedJudge(engine, self._metrics.judging_seconds)
+        self._isolated = IsolatedJudges()
+        self._judging = Judging(load_policies(settings), self._metrics.judging_seconds, self._isolated)
+        if settings.mode != "off":
+            self._tasks.spawn(self._isolated.warm(), "judge for long scripts")
         core = CoreSettings(
             environment=settings.effective_environment,
             mode=Mode(settings.mode),
@@ -146,11 +144,8 @@ class App:
         self._server = Server(
             settings,
             connector=self._connector,
-            engine=engine,
-            judge=self._judge,
+            judging=self._judging,
             runtime=lambda on_closed: SessionRuntime(
-                judge=self._judge,
-                judge_off_loop=self._judge.off_loop,
                 book=self._book,
                 audit=self._audit,
                 counters=self._metrics,
@@ -218,13 +213,12 @@ class App:
         """Policy and certificates, all or nothing. Raises ConfigError."""
         fresh = load({"policy": self._settings.policy} if self._settings.policy else {})
         given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
+        policies = load_policies(given)
         self._server.reload_tls()
-        engine = self._engine(given.profile)
-        self._judge.replace(engine)
-        self._server.replace_engine(engine)
+        self._judging.replace(policies)
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.RELOADED, operator=operator))
-        return f"profile {given.profile}, certificates"
+        return f"profile {policies.profile}, {len(policies.file.rules)} policy rules, certificates"
 
     async def _problems(self) -> list[str]:
         found: list[str] = []
@@ -260,6 +254,7 @@ class App:
             waiting.cancel()
         self._console.should_exit = True
         await self._tasks.wait(3)
+        await self._isolated.close()
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.STOPPED, environment=self._settings.effective_environment))
 

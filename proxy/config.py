@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from policy.verdict import Environment, Profile
 from proxy.errors import ConfigError
+from proxy.policies import Policies, PolicyFile, describe
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -209,12 +210,16 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
     if _flag("DB_AUDIT_LOG_ENABLED") is False:
         raise ConfigError("DB_AUDIT_LOG_ENABLED=false: the audit log cannot be switched off, since decisions rest on it; unset it")
     file = _file(given)
-    known = set(Settings.model_fields)
+    known = set(Settings.model_fields) - {"policy"}
+    from_file = set()
     for key, value in _read(file).items():
+        if key == "policy":
+            continue  # the table [policy], which load_policies reads
         if key not in known:
             raise ConfigError(f"{file}: unknown key {key}; known are {', '.join(sorted(known))}")
         if key not in given and f"PGHOLD_{key.upper()}" not in os.environ:
             given[key] = value
+            from_file.add(key)
     if file is not None:
         given["policy"] = file
     try:
@@ -223,7 +228,26 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or "settings"
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {message}") from None
+        place = f"{file}: " if first["loc"][:1] and first["loc"][0] in from_file else ""
+        raise ConfigError(f"{place}{where}: {message}") from None
+
+
+def load_policies(settings: Settings) -> Policies:
+    """The [policy] of the settings' file. Raises ConfigError that names file, key and expected form."""
+    return Policies(read_policy(settings.policy), profile=settings.profile, environment=settings.effective_environment)
+
+
+def read_policy(file: Path | None) -> PolicyFile:
+    """Raises ConfigError."""
+    table = _read(file).get("policy", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: policy: expected a table, [policy]")
+    try:
+        return PolicyFile.model_validate(table)
+    except ValidationError as error:
+        problems = [describe(dict(e)) for e in error.errors()]
+        lines = [": ".join(part for part in (f"policy.{where}" if where else "policy", problem)) for where, problem in problems]
+        raise ConfigError(f"{file}: " + f"\n{file}: ".join(lines)) from None
 
 
 def _flag(name: str) -> bool | None:

@@ -163,7 +163,7 @@ class CoreSettings:
     high_water_bytes: int = 1 << 20
     max_script_bytes: int = 128 << 20
     #: Scripts longer than this that were not seen before are judged off the event loop.
-    judge_inline_bytes: int = 32 << 10
+    judge_inline_bytes: int = 4 << 10
 
 
 class Stage(Enum):
@@ -180,6 +180,7 @@ class Held:
 
     Attributes:
         frame: its own bytes.
+        portal: of an Execute; the statement's name of a Parse.
         settlement: in SETTLING, what Recorded will do: None releases, bytes are the ErrorResponse that refuses.
         end: in SETTLING, the state that the hold ends in when it is refused.
     """
@@ -463,8 +464,8 @@ class Core:
         if kind == F_QUERY:
             return self._query(data, position, end, out)
         if kind == F_PARSE:
-            self._parse(data, position, end)
-        elif kind == F_BIND:
+            return self._parse(data, position, end, out)
+        if kind == F_BIND:
             if not self._begin_bind(data, position, end):
                 self._bind(data, position, end)
         elif kind == F_EXECUTE:
@@ -514,11 +515,7 @@ class Core:
         judgement = self._judge.settled(script, context)
         if judgement is None:
             if len(script) > self._settings.judge_inline_bytes:
-                self._held = Held(Kind.QUERY, frame, script, HARMLESS.judgement, stage=Stage.JUDGING)
-                self._waiting = bytearray(data[end:])
-                self._scanned = 0
-                out.append(JudgeScript(script, context))
-                return -1
+                return self._judge_elsewhere(Held(Kind.QUERY, frame, script, HARMLESS.judgement), data, end, out)
             judgement = self._judge.judge(script, context)
         return self._decide(Held(Kind.QUERY, frame, script, judgement), data, end, out)
 
@@ -573,21 +570,40 @@ class Core:
             and bool(held.judgement.statements)
         )
 
-    def _parse(self, data: bytes, position: int, end: int) -> None:
+    def _parse(self, data: bytes, position: int, end: int, out: list[Command]) -> int:
         name_end = data.find(0, position + 5, end)
         script_end = data.find(0, name_end + 1, end)
         if name_end < 0 or script_end < 0:
             raise RemoteProtocolError("invalid string in message")
         name = data[position + 5 : name_end]
-        meaning = HARMLESS
-        if not self._off:
-            script = data[name_end + 1 : script_end]
+        script = data[name_end + 1 : script_end]
+        frame = data[position:end]
+        if self._off:
+            self._name_statement(name, script, HARMLESS.judgement)
+        else:
             context = self.knowledge.exact_context()
-            judgement = self._judge.settled(script, context) or self._judge.judge(script, context)
-            if not judgement.plain:
-                meaning = Meaning(judgement, script, self.knowledge.generation)
+            judgement = self._judge.settled(script, context)
+            if judgement is None:
+                if len(script) > self._settings.judge_inline_bytes:
+                    return self._judge_elsewhere(Held(Kind.PARSE, frame, script, HARMLESS.judgement, portal=name), data, end, out)
+                judgement = self._judge.judge(script, context)
+            self._name_statement(name, script, judgement)
+        out.append(SendToBackend(frame))
+        return end
+
+    def _name_statement(self, name: bytes, script: bytes, judgement: Judgement) -> None:
+        meaning = HARMLESS if judgement.plain else Meaning(judgement, script, self.knowledge.generation)
         self.knowledge.statements.assign(name, meaning, self.tracker.series)
         self.tracker.requests.append(_Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
+
+    def _judge_elsewhere(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
+        """Have a long script judged off the loop; what is behind it waits."""
+        held.stage = Stage.JUDGING
+        self._held = held
+        self._waiting = bytearray(data[end:])
+        self._scanned = 0
+        out.append(JudgeScript(held.script, self.knowledge.exact_context()))
+        return -1
 
     def _begin_bind(self, data: bytes, position: int, end: int) -> bool:
         """Register a Bind of a harmless statement, whose values nobody needs to see. False: it is needed whole."""
@@ -670,8 +686,11 @@ class Core:
         count = Count(verdict.name.lower(), held.judgement.rule_ids)
         if self._settings.mode is Mode.OBSERVE or verdict is Verdict.WARN:
             held.stage = Stage.SETTLING
-            event = AuditEvent.WARNED if verdict is Verdict.WARN else AuditEvent.OBSERVED
-            return [count, Record(self._entry(event, held, reason=verdict.name.lower()))]
+            if verdict is not Verdict.WARN:
+                return [count, Record(self._entry(AuditEvent.OBSERVED, held, reason=verdict.name.lower()))]
+            reasons = dict.fromkeys(f.allowed_because for f in held.judgement.findings if f.allowed_because)
+            event = AuditEvent.ALLOWED if reasons else AuditEvent.WARNED
+            return [count, Record(self._entry(event, held, reason="; ".join(reasons) or verdict.name.lower()))]
         if verdict is Verdict.DENY:
             held.stage = Stage.SETTLING
             held.settlement = self._encoded(replies.denied_by_policy(held.judgement))
@@ -710,6 +729,10 @@ class Core:
         if held is None or held.stage is not Stage.JUDGING:
             return []
         held.judgement = judgement
+        if held.kind is Kind.PARSE:
+            self._held = None
+            self._name_statement(held.portal, held.script, judgement)
+            return [SendToBackend(held.frame), *self._go_on()]
         if judgement.verdict is Verdict.ALLOW:
             self.allowed += 1
             self._held = None
@@ -797,6 +820,8 @@ class Core:
         if held.settlement is None:
             if held.hold_id is not None:
                 out.append(MoveHold(held.hold_id, HoldState.RELEASED))
+            if held.judgement.verdict is Verdict.WARN and any(f.verdict is Verdict.WARN for f in held.judgement.findings):
+                out += self._insert(self._encoded(replies.warning(held.judgement)))
             out += self._release(held)
         else:
             # An expiry and a denial are in the store already.
@@ -829,7 +854,7 @@ class Core:
         tracker = self.tracker
         if tracker.skipping:
             return []  # the backend would have skipped it, and says nothing about it
-        if held.kind is Kind.EXECUTE:
+        if held.kind in (Kind.EXECUTE, Kind.PARSE):
             tracker.requests.append(Request(Kind.PARSE, error))
             return [SendToBackend(STAND_IN_PARSE)]
         if error is not None and tracker.is_quiet:

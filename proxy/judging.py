@@ -1,41 +1,85 @@
-"""The policy engine as the sessions use it: timed, and off the event loop for long scripts."""
+"""The policy engine as the sessions use it: the one that the policy has for their identity, timed, long scripts elsewhere."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+from weakref import WeakSet
 
 from policy import Context, Engine, Judgement
+from proxy.isolation import IsolatedJudges
+from proxy.policies import Identity, Policies
+
+#: How long a choice of engine stands while the policy looks at the clock.
+_CHOICE_S: Final = 1.0
 
 
-class TimedJudge:
-    """knowledge.Judge over an engine that can be replaced (reload)."""
+class Judging:
+    """What all sessions share: the policy of the moment, which a reload replaces, and the processes for long scripts."""
 
-    def __init__(self, engine: Engine, observe: Callable[[float], None]) -> None:
-        self._engine = engine
-        self._observe = observe
-        # libpg_query runs without the interpreter's lock, so one thread keeps the loop free.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="judge")
-        self.settled = engine.settled
+    def __init__(self, policies: Policies, observe: Callable[[float], None], isolated: IsolatedJudges) -> None:
+        self.policies = policies
+        self.isolated = isolated
+        self.observe = observe
+        self._sessions: WeakSet[SessionJudge] = WeakSet()
 
-    @property
-    def engine(self) -> Engine:
+    def replace(self, policies: Policies) -> None:
+        self.policies = policies
+        for session in list(self._sessions):
+            session.choose()
+
+    def for_session(self, identity: Identity) -> SessionJudge:
+        session = SessionJudge(self, identity)
+        self._sessions.add(session)
+        return session
+
+
+class SessionJudge:
+    """knowledge.Judge for one session.
+
+    Attributes:
+        settled: the engine's own while the policy does not look at the clock or the application's name, so that the relay's
+            fast path costs nothing more.
+    """
+
+    def __init__(self, shared: Judging, identity: Identity) -> None:
+        self._shared = shared
+        self._identity = identity
+        self.choose()
+
+    def choose(self) -> None:
+        """Take the engine that the policy has for this identity now."""
+        policies = self._shared.policies
+        self._engine = policies.engine(self._identity)
+        self._changes = policies.changes
+        self._until = time.monotonic() + _CHOICE_S
+        self.settled: Callable[[bytes, Context], Judgement | None] = self._settled if self._changes else self._engine.settled
+
+    def _current(self, context: Context) -> Engine:
+        if self._changes:
+            renamed = context.application_name != self._identity.application
+            if renamed or time.monotonic() >= self._until:
+                self._identity = self._identity.with_application(context.application_name)
+                self._engine = self._shared.policies.engine(self._identity)
+                self._until = time.monotonic() + _CHOICE_S
         return self._engine
 
-    def replace(self, engine: Engine) -> None:
-        self._engine = engine
-        self.settled = engine.settled
+    def _settled(self, script: bytes, context: Context) -> Judgement | None:
+        return self._current(context).settled(script, context)
 
     def judge(self, script: bytes, context: Context) -> Judgement:
         started = time.perf_counter()
-        judgement = self._engine.judge(script, context)
-        self._observe(time.perf_counter() - started)
+        judgement = self._current(context).judge(script, context)
+        self._shared.observe(time.perf_counter() - started)
         return judgement
 
     def judge_function_call(self, oid: int, context: Context) -> Judgement:
-        return self._engine.judge_function_call(oid, context)
+        return self._current(context).judge_function_call(oid, context)
 
-    def off_loop(self, script: bytes, context: Context) -> asyncio.Future[Judgement]:
-        return asyncio.get_running_loop().run_in_executor(self._executor, self.judge, script, context)
+    async def judge_elsewhere(self, script: bytes, context: Context) -> Judgement:
+        """For scripts that would keep other sessions waiting."""
+        started = time.perf_counter()
+        judgement = await self._shared.isolated.judge(self._current(context), script, context)
+        self._shared.observe(time.perf_counter() - started)
+        return judgement

@@ -24,10 +24,11 @@ from policy.judgement import (
     Prepares,
     SetsRole,
     SetsSearchPath,
+    SetsStandardStrings,
 )
 from policy.verdict import Verdict
 from protocol.names import Names
-from proxy.meaning import HARMLESS, Meaning, strictest
+from proxy.meaning import CHANGED, HARMLESS, Meaning, strictest
 
 
 class Judge(Protocol):
@@ -42,6 +43,10 @@ class Judge(Protocol):
 
 #: Portals of finished transactions are forgotten when there are more than this many (they are harmless, or held).
 _PORTALS_KEPT = 64
+
+
+#: Longer scripts of prepared statements are held, not judged again, when the session has changed since.
+_REJUDGED_BYTES = 4 << 10
 
 
 class Knowledge:
@@ -135,6 +140,9 @@ class Knowledge:
             return strictest([self._now(m) for m in meaning.alternatives])
         if meaning.judgement.context_free or meaning.generation == self.generation or meaning.script is None:
             return meaning
+        if len(meaning.script) > _REJUDGED_BYTES:
+            # Safety: a long script is not judged again on the event loop; test_core_holds.
+            return meaning if meaning.judgement.verdict >= Verdict.HOLD else CHANGED
         judgement = self._judge.judge(meaning.script, self.exact_context())
         return Meaning(judgement, meaning.script, self.generation, meaning.bind)
 
@@ -177,6 +185,8 @@ class Knowledge:
                     self._change(trusts_temp=False)
                 case CreatesTemp() | SetsRole():
                     resolved.append(effect)
+                case SetsStandardStrings():
+                    pass  # the backend reports it
         return tuple(resolved)
 
     def confirm(self, effects: tuple[Effect, ...]) -> None:
@@ -202,7 +212,7 @@ class Knowledge:
                     self._change(role=self._login_role if role is None else role)
                 case SetsSearchPath(value):
                     self._change(search_path=value)
-                case Deallocates(None) | ClosesCursor(None) | DistrustsTemp():
+                case Deallocates(None) | ClosesCursor(None) | DistrustsTemp() | SetsStandardStrings():
                     raise AssertionError("resolved by begin")
 
     def drop(self, effects: tuple[Effect, ...]) -> None:

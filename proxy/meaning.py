@@ -49,6 +49,23 @@ UNKNOWN: Final = Meaning(
 )
 
 
+#: A long statement that was judged when the session was another.
+CHANGED: Final = Meaning(
+    Judgement(
+        Verdict.HOLD,
+        (
+            Finding(
+                "unanalysable",
+                Verdict.HOLD,
+                "executes a long prepared statement that was judged before the session's settings or names changed",
+                "prepare the statement again",
+            ),
+        ),
+        context_free=False,
+    )
+)
+
+
 def strictest(meanings: list[Meaning | None]) -> Meaning:
     """What a name with these possible meanings stands for; a closed name (None) can do no harm."""
     present = [m for m in meanings if m is not None]

@@ -158,6 +158,7 @@ class AuditEvent(StrEnum):
     DENIED_BY_POLICY = "denied by policy"
     OBSERVED = "observed"  # would have been held or denied; forwarded because of the mode
     WARNED = "warned"
+    ALLOWED = "allowed by policy"  # what the profile would have held; the reason is the policy's
     APPROVED = "approved"
     DENIED = "denied"
     EXPIRED = "expired"

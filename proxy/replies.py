@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.judgement import Judgement
+from policy.verdict import Verdict
 from protocol import ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus
 from protocol.errors import ProtocolError
 from proxy.model import Decision, HoldId
@@ -84,6 +85,17 @@ def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float) -> Repl
         _detail(judgement, None),
         f"An operator decides with: pghold approve {hold_id}, or pghold deny {hold_id}. "
         f"It expires in {_duration(timeout_s)}; cancel it to take it back.",
+    )
+
+
+def warning(judgement: Judgement) -> Reply:
+    """Told before the statement runs; nothing waits."""
+    return Reply(
+        "WARNING",
+        SUCCESSFUL_COMPLETION,
+        "pghold: " + "; ".join(f.message for f in judgement.findings if f.verdict is Verdict.WARN),
+        _detail(judgement, None),
+        next((f.hint for f in judgement.findings if f.hint), ""),
     )
 
 

@@ -14,10 +14,10 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from policy import Context, Engine, Verdict
+from policy import Context, Verdict
 from policy.engine import startup_settings
 from protocol import (
     CancelRequest,
@@ -33,11 +33,12 @@ from proxy import replies
 from proxy.authentication import LoginRelay
 from proxy.config import Settings, address
 from proxy.errors import BackendLostError, ConfigError
-from proxy.judging import TimedJudge
+from proxy.judging import Judging
 from proxy.links import Intake
 from proxy.listeners import listen, shown
 from proxy.metrics import Metrics
 from proxy.model import Requester, SessionId, SessionInfo
+from proxy.policies import Identity
 from proxy.shell import Session, SessionRuntime
 from proxy.tasks import Tasks
 from proxy.tls import ALPN, DIFFERENT_CERTIFICATES, frontend_context, leaf
@@ -91,8 +92,7 @@ class Server:
         settings: Settings,
         *,
         connector: Connector,
-        engine: Engine,
-        judge: TimedJudge,
+        judging: Judging,
         runtime: Callable[[Callable[[Session], None]], SessionRuntime],
         metrics: Metrics,
         tasks: Tasks,
@@ -102,8 +102,7 @@ class Server:
         self.addresses: list[str] = []
         self._settings = settings
         self._connector = connector
-        self._judge = judge
-        self._engine = engine
+        self._judging = judging
         self._runtime = runtime(self._session_closed)
         self._metrics = metrics
         self._tasks = tasks
@@ -172,9 +171,6 @@ class Server:
         own = leaf(self._settings.tls_cert) if tls is not None and self._settings.tls_cert else None
         self._connector.reload()
         self._tls, self._own_leaf = tls, own
-
-    def replace_engine(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def stop(self, drain_s: float) -> None:
         """Accept no more, end holds, let transactions finish for a time, end the rest."""
@@ -358,10 +354,11 @@ class Server:
         if packet.get(b"database", packet.get(b"user")) == ADMIN_DATABASE:
             await self._to_admin(client, packet)
             return
-        self._check(packet)
+        packet = self._check(client, packet)
         await self._login(client, packet)
 
-    def _check(self, packet: StartupMessage) -> None:
+    def _check(self, client: _Client, packet: StartupMessage) -> StartupMessage:
+        """Refuse what may not log in. Return the packet to send on."""
         if self._stopping:
             raise _Refused(replies.shutting_down(), "stopping")
         if len(self._sessions) >= self._settings.max_connections:
@@ -372,10 +369,20 @@ class Server:
             raise _Refused(replies.no_replication(), "replication")
         if self._settings.mode == "enforce":
             parameters = {_text(k): _text(v) for k, v in packet.parameters}
-            judgement = self._engine.judge_startup(parameters, self._context(packet))
+            engine = self._judging.policies.engine(self._identity(client, packet))
+            judgement = engine.judge_startup(parameters, self._context(packet))
             if judgement.verdict >= Verdict.HOLD:
                 self._metrics.judged(judgement.verdict.name.lower(), judgement.rule_ids)
                 raise _Refused(replies.startup_refused(judgement), "startup settings")
+            if engine.view.read_only:
+                # So that what is not seen here (functions, triggers) cannot write either.
+                return replace(packet, parameters=(*packet.parameters, (b"default_transaction_read_only", b"on")))
+        return packet
+
+    def _identity(self, client: _Client, packet: StartupMessage) -> Identity:
+        context = self._context(packet)
+        address = client.peer if client.peer == "local" else client.peer.rpartition(":")[0]
+        return Identity(context.role, context.database, context.application_name, address)
 
     def _context(self, packet: StartupMessage) -> Context:
         user = _text(packet.get(b"user"))
@@ -387,7 +394,7 @@ class Server:
             database=_text(packet.get(b"database")) or user,
             application_name=_text(packet.get(b"application_name")),
             environment=self._settings.effective_environment,
-            profile=self._settings.profile,
+            profile=self._judging.policies.profile,
         )
 
     async def _to_admin(self, client: _Client, packet: StartupMessage) -> None:
@@ -459,6 +466,7 @@ class Server:
             backend=backend.transport,
             requester=requester,
             context=context,
+            judge=self._judging.for_session(self._identity(client, packet)),
             settings_seen=relay.parameters,
             tls=client.tls,
             started_at=self._runtime.clock.now(),

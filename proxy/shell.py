@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from policy.context import Context
-from policy.judgement import Judgement
 from proxy.commands import (
     CloseSession,
     Command,
@@ -56,7 +55,8 @@ from proxy.events import (
     Timer,
     TimerFired,
 )
-from proxy.knowledge import Judge, Knowledge
+from proxy.judging import SessionJudge
+from proxy.knowledge import Knowledge
 from proxy.model import AuditEntry, Decision, HoldId, HoldState, Requester, SessionInfo
 from proxy.seams import AuditError, AuditLog, Clock, HoldBook, StoreError
 from proxy.tasks import Tasks
@@ -93,13 +93,10 @@ class SessionRuntime:
     """What all sessions of a process share.
 
     Attributes:
-        judge_off_loop: judge a long script without blocking the loop.
         log: one line about a session, as event name and fields without user data.
         on_closed: called once, when both links of a session are gone.
     """
 
-    judge: Judge
-    judge_off_loop: Callable[[bytes, Context], asyncio.Future[Judgement]]
     book: HoldBook
     audit: AuditLog
     counters: Counters
@@ -126,6 +123,7 @@ class Session:
         backend: asyncio.Transport,
         requester: Requester,
         context: Context,
+        judge: SessionJudge,
         settings_seen: dict[str, str],
         tls: bool,
         started_at: datetime,
@@ -137,12 +135,13 @@ class Session:
         self.bytes_from_frontend = 0
         self.bytes_from_backend = 0
         self._runtime = runtime
+        self._judge = judge
         self._frontend = frontend
         self._backend = backend
-        knowledge = Knowledge(context, runtime.judge)
+        knowledge = Knowledge(context, judge)
         for name, value in settings_seen.items():
             knowledge.parameter_status(name, value)
-        self.core = Core(judge=runtime.judge, knowledge=knowledge, requester=requester, settings=runtime.settings)
+        self.core = Core(judge=judge, knowledge=knowledge, requester=requester, settings=runtime.settings)
         self.frontend_link = FrontendLink(self)
         self.backend_link = BackendLink(self)
         self._busy = False
@@ -281,7 +280,7 @@ class Session:
                 case ExpireHold(hold_id):
                     answers.append(await self._expire(hold_id))
                 case JudgeScript(script, context):
-                    answers.append(Judged(await self._runtime.judge_off_loop(script, context)))
+                    answers.append(Judged(await self._judge.judge_elsewhere(script, context)))
                 case _:
                     self._perform_now(command)
 

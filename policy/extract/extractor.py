@@ -24,6 +24,7 @@ from policy.judgement import (
     Judgement,
     SetsRole,
     SetsSearchPath,
+    SetsStandardStrings,
 )
 from policy.kinds import SYSTEM_CATALOGS, SYSTEM_SCHEMAS, command
 from policy.nodes import only
@@ -211,5 +212,7 @@ class Extractor:
             if not is_reset and (value is None or "pg_temp" in value):
                 self._trusts_temp = False
                 self.statement.effects.append(DistrustsTemp())
+        elif name == "standard_conforming_strings":
+            self.statement.effects.append(SetsStandardStrings(is_reset or (value or "").lower() in ("on", "true", "1", "yes", "t", "y")))
         elif name in ("role", "session_authorization"):
             self.statement.effects.append(SetsRole(None if is_reset else value))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import audit, holds, operator, run
+from proxy.cli import audit, check, doctor, holds, operator, run
 
 app = typer.Typer(
     name="pghold",
@@ -36,6 +36,8 @@ def _root(
 run.add_to(app)
 holds.add_to(app)
 audit.add_to(app)
+check.add_to(app)
+doctor.add_to(app)
 operator.add_to(app)
 
 

@@ -10,7 +10,7 @@ import pytest
 from policy import Context, Engine, Verdict
 from policy.rule import Example, Rule
 from policy.rules import ALL_RULES
-from policy.view import Action, RuleAction
+from policy.view import RuleAction
 
 TRIGGERS = [pytest.param(r, e, id=f"{r.id}: {e.script[:40]}") for r in ALL_RULES for e in r.triggers]
 PASSES = [pytest.param(r, e, id=f"{r.id}: {e.script[:40]}") for r in ALL_RULES for e in r.passes]
@@ -18,7 +18,7 @@ PASSES = [pytest.param(r, e, id=f"{r.id}: {e.script[:40]}") for r in ALL_RULES f
 
 def judge(rule: Rule, script: str) -> Verdict:
     """The rule alone, switched on whatever the profiles say."""
-    view = replace(rule.view, actions=(RuleAction((rule.id,), Action.HOLD),))
+    view = replace(rule.view, actions=(RuleAction((rule.id,), Verdict.HOLD),))
     # PREPARE and bodies are judged by all rules; what they hold is the business of the rule at hand.
     rules = ALL_RULES if rule.id in ("dangerous-prepared-statement", "dangerous-stored-code", "do-block") else (rule,)
     judgement = Engine(rules=rules, view=view).judge(script.encode(), Context())

@@ -1,0 +1,1 @@
+"""Lints scripts with the policy engine, without a server: `pghold check`."""
