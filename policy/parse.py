@@ -46,8 +46,8 @@ class _Error(ctypes.Structure):
 class _ParseResult(ctypes.Structure):
     _fields_ = (
         ("parse_tree", ctypes.c_char_p),
-        ("stderr_buffer", ctypes.c_char_p),
-        ("error", ctypes.POINTER(_Error)),
+        ("stderr_buffer", ctypes.c_void_p),
+        ("error", ctypes.c_void_p),  # a pointer to _Error; a typed one would cost an object for each call
     )
 
 
@@ -90,7 +90,7 @@ def parse(text: bytes, standard_conforming_strings: bool = True, mode: int = 0) 
     result = _parse(text, mode | (0 if standard_conforming_strings else _NONSTANDARD_STRINGS))
     try:
         if result.error:
-            error = result.error.contents
+            error = _Error.from_address(result.error)
             message = (error.message or b"syntax error").decode("utf-8", "replace")
             raise GrammarError(message, max(0, error.cursorpos - 1))
         return cast(bytes, result.parse_tree)

@@ -31,6 +31,7 @@ class Rule(ABC):
         verdict: in profile guard.
         strict: in profile strict.
         since: the version that brought it.
+        looks_at: the fields of Facts that `check` reads; when all of them are empty it is not asked.
         triggers, passes: examples that run as tests.
         view: the policy under which the examples are meant.
     """
@@ -39,6 +40,7 @@ class Rule(ABC):
     verdict: ClassVar[Verdict] = Verdict.HOLD
     strict: ClassVar[Verdict] = Verdict.HOLD
     since: ClassVar[str] = "0.1.0"
+    looks_at: ClassVar[tuple[str, ...]]
     triggers: ClassVar[tuple[Example, ...]]
     passes: ClassVar[tuple[Example, ...]]
     view: ClassVar[View] = View()

@@ -1,10 +1,14 @@
 """A key under which scripts that differ only in plain constants are the same.
 
-`SELECT … WHERE id = 1` and `… = 2` get one key, so the second is not parsed. That is sound for a class of scripts only: the key
-must determine the tokens but for the values of constants, and the judgement must be proven independent of those values
-(`Judgement.literal_free`). The key is therefore made only of text in which a quote or digit can mean nothing else: no
-backslash, dollar quote or comment is in it, and a number counts only where an
-operator, a comma, a parenthesis or a space is before it.
+`SELECT … WHERE id = 1` and `… = 2` get one key, so the second is not parsed. That is sound for a class of scripts only: the key must
+determine the tokens but for the values of constants, and the judgement must be proven independent of those values
+(`Judgement.literal_free`).
+
+Why the tokens are determined: the text has no comment, no dollar quote, no backslash, and no `?` of its own. What is left of quotes is
+'…' and "…". The first ' of the text opens a string unless it stands inside a "…", where the key then has a ? inside quotes, and is
+refused; each string is taken whole, '' included, so the next ' opens the next one. E'', B'', X'', U&'' and N'' have a letter or & before
+the quote: they are not taken, a ' is left, and the key is refused. A number counts only between characters that can belong to no
+other token. Bytes over 0x7F are letters to the lexer (sql-syntax-lexical.html), so they matter outside of strings only.
 """
 
 from __future__ import annotations
@@ -12,21 +16,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: A constant: '…' without quotes or backslashes inside, or a number, after a character that cannot belong to either.
-#: E'', U&'', B'', X'' and N'' have a letter before the quote, so they do not match; neither does $1.
-_CONSTANT: Final = re.compile(rb"(?<=[ =<>(,])(?:'[^'\\\x80-\xff]*+'|[0-9]+(?:\.[0-9]+)?)(?=[ ,);]|$)")
-#: Text in which that could go wrong: comments, dollar quotes, escapes, an odd quote left over, adjacent literals.
-_UNSURE: Final = re.compile(rb"--|/\*|\\|\$[A-Za-z_$\x80-\xff]|\$\$|['\x80-\xff\x00\n\r]|\bLIMIT\b|\bFETCH\b", re.I)
+_CONSTANT: Final = re.compile(rb"(?<=[ =<>(,\n\[+*/-])(?:'[^'\\]*+(?:''[^'\\]*+)*+'|[0-9]++(?:\.[0-9]++)?)(?=[ ,);:\n\]]|$)")
+_UNSURE: Final = re.compile(rb"--|/\*|\$[A-Za-z_$\x80-\xff]|['\\\x80-\xff\0]")
 
 #: Longer scripts are parsed: the key would cost as much.
-SHAPE_LIMIT_BYTES: Final = 2000
+SHAPE_LIMIT_BYTES: Final = 4000
 
 
 def shape(script: bytes) -> bytes | None:
     """The key, or None when the script is not of the class."""
-    if len(script) > SHAPE_LIMIT_BYTES:
+    if len(script) > SHAPE_LIMIT_BYTES or b"?" in script:
         return None
     key, replaced = _CONSTANT.subn(b"?", script)
     if not replaced or _UNSURE.search(key) is not None:
+        return None
+    if b'"' in key and any(b"?" in name for name in key.split(b'"')[1::2]):
         return None
     return key

@@ -77,7 +77,6 @@ def _insert(x: Extractor, fields: Node) -> bool:
     x.facts.uses_context = used_context
     conflict = only({"c": fields.get("onConflictClause")})[1]
     if conflict:
-        x.facts.literal_free = False
         source = only(fields.get("selectStmt"))[1]
         if conflict.get("action") == "ONCONFLICT_UPDATE" and "whereClause" not in conflict and "fromClause" in source:
             x.facts.upserts.append(Upsert(table, x.index))
@@ -143,17 +142,32 @@ def _copy(x: Extractor, fields: Node) -> bool:
     return False
 
 
+#: Of a column and a constant: a filter, whatever the constant. (`>= ''` and `~ '.*'` are none.)
+_FILTERS: Final = frozenset({"=", "<>", "<", ">", "<="})
+
+
 def _simply_filtered(where: Json) -> bool:
-    """Whether one `column operator constant` decides that this is a filter, whatever the constants are."""
+    """Whether a comparison of a column decides that this is a filter, whatever the constants are."""
     tag, fields = only(where)
     if tag == "BoolExpr" and fields.get("boolop") == "AND_EXPR":
         parts = items(fields, "args")
         # A conjunct of constants only could turn false into true: then the constants matter.
         return any(_simply_filtered(a) for a in parts) and all(mentions_column(a) for a in parts)
-    if tag == "A_Expr" and fields.get("kind") == "AEXPR_OP":
-        left, right = only(fields.get("lexpr"))[0], only(fields.get("rexpr"))[0]
-        return left == "ColumnRef" and right in ("A_Const", "ParamRef")
-    return False
+    if tag == "NullTest":
+        return only(fields.get("arg"))[0] == "ColumnRef"
+    if tag != "A_Expr" or fields.get("kind") not in ("AEXPR_OP", "AEXPR_IN"):
+        return False
+    if strings(items(fields, "name"))[-1:][0] not in _FILTERS:
+        return False
+    left, right = fields.get("lexpr"), fields.get("rexpr")
+    if fields.get("kind") == "AEXPR_IN":
+        return only(left)[0] == "ColumnRef" and all(_is_value(i) for i in list_items(right))
+    sides = {only(left)[0], only(right)[0]}
+    return "ColumnRef" in sides and len(sides) == 2 and (_is_value(left) or _is_value(right))
+
+
+def _is_value(node: Json) -> bool:
+    return only(node)[0] in ("A_Const", "ParamRef")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class AlterColumnType(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account ALTER COLUMN name TYPE varchar(100)"),
         Example("BEGIN; ALTER TABLE account ALTER id SET DATA TYPE bigint; COMMIT"),

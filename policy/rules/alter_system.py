@@ -23,6 +23,7 @@ class AlterSystem(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("statements",)
     triggers: ClassVar = (
         Example("ALTER SYSTEM SET fsync = off"),
         Example("SELECT 1; ALTER SYSTEM RESET ALL"),

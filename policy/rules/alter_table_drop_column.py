@@ -22,6 +22,7 @@ class AlterTableDropColumn(Rule):
     id: ClassVar = "alter-table-drop-column"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account DROP COLUMN email"),
         Example("ALTER TABLE account ADD note text, DROP email", because="COLUMN may be left out"),

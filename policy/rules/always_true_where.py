@@ -22,6 +22,7 @@ class AlwaysTrueWhere(Rule):
     id: ClassVar = "always-true-where"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("DELETE FROM account WHERE true"),
         Example("DELETE FROM account WHERE 1 = 1"),

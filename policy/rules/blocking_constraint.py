@@ -26,6 +26,7 @@ class BlockingConstraint(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.ALLOW
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("ALTER TABLE account ADD CONSTRAINT fk FOREIGN KEY (owner) REFERENCES person (id)"),
         Example("BEGIN; ALTER TABLE account ADD CHECK (balance >= 0); COMMIT"),

@@ -23,6 +23,7 @@ class BlockingIndex(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.ALLOW
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE INDEX account_name ON account (name)"),
         Example("BEGIN; CREATE UNIQUE INDEX u ON account (email); COMMIT"),

@@ -19,6 +19,7 @@ class BlockingMaintenance(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("VACUUM FULL account"),
         Example("SELECT 1; CLUSTER account USING account_pkey"),

@@ -19,6 +19,7 @@ class CallProcedure(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CALL refresh()"),
         Example("EXPLAIN SELECT 1; CALL shop.refresh(1)"),

@@ -23,6 +23,7 @@ class CatalogDml(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("catalog_writes",)
     triggers: ClassVar = (
         Example("DELETE FROM pg_catalog.pg_class WHERE relname = 't'"),
         Example("UPDATE pg_authid SET rolsuper = true WHERE rolname = 'bob'"),

@@ -22,6 +22,7 @@ class ColumnOverwrite(Rule):
     id: ClassVar = "column-overwrite"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account ALTER COLUMN email TYPE text USING ''"),
         Example("ALTER TABLE account ADD note text, ALTER id TYPE bigint USING NULL"),

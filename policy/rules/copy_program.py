@@ -23,6 +23,7 @@ class CopyProgram(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("copies",)
     triggers: ClassVar = (
         Example("COPY account TO PROGRAM 'cat > /tmp/x'"),
         Example("COPY (SELECT 1) TO PROGRAM 'sh'"),

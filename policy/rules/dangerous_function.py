@@ -23,6 +23,7 @@ class DangerousFunction(Rule):
     id: ClassVar = "dangerous-function"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"),
         Example("DELETE FROM work WHERE id = 1 AND pg_reload_conf()"),

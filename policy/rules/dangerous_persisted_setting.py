@@ -36,6 +36,7 @@ class DangerousPersistedSetting(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER ROLE bob SET standard_conforming_strings = off"),
         Example("BEGIN; ALTER DATABASE shop SET session_replication_role = replica; COMMIT"),

@@ -23,6 +23,7 @@ class DangerousPreparedStatement(Rule):
     id: ClassVar = "dangerous-prepared-statement"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("executed", "prepared")
     triggers: ClassVar = (
         Example("PREPARE wipe AS DELETE FROM account"),
         Example("PREPARE wipe AS DELETE FROM account; EXECUTE wipe"),

@@ -36,6 +36,7 @@ class DangerousSetting(Rule):
     id: ClassVar = "dangerous-setting"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET session_replication_role = replica"),
         Example("SELECT set_config('session_replication_role', 'replica', false)"),

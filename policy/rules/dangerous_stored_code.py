@@ -23,6 +23,7 @@ class DangerousStoredCode(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("bodies",)
     triggers: ClassVar = (
         Example("CREATE FUNCTION wipe() RETURNS void LANGUAGE sql AS 'DELETE FROM account'"),
         Example("CREATE FUNCTION wipe() RETURNS void LANGUAGE plpgsql AS 'BEGIN TRUNCATE account; END'"),

@@ -22,6 +22,7 @@ class DeleteWithoutWhere(Rule):
     id: ClassVar = "delete-without-where"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("DELETE FROM account"),
         Example("WITH d AS (DELETE FROM account RETURNING 1) SELECT count(*) FROM d"),

@@ -25,6 +25,7 @@ class DetachPartition(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE event DETACH PARTITION event_2019"),
         Example("BEGIN; ALTER TABLE event_2019 NO INHERIT event; COMMIT"),

@@ -22,6 +22,7 @@ class DoBlock(Rule):
     id: ClassVar = "do-block"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("blocks",)
     triggers: ClassVar = (
         Example("DO $$ BEGIN DELETE FROM account; END $$"),
         Example("DO $$ BEGIN EXECUTE 'DROP TABLE account'; END $$"),

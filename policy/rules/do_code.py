@@ -19,6 +19,7 @@ class DoCode(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("DO $$ BEGIN RAISE NOTICE 'hello'; END $$"),
         Example("BEGIN; DO $$ BEGIN PERFORM 1; END $$; COMMIT"),

@@ -25,6 +25,7 @@ class DropConstraint(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("ALTER TABLE account DROP CONSTRAINT account_pkey"),
         Example("ALTER TABLE account ADD x int, ALTER email DROP NOT NULL"),

@@ -23,6 +23,7 @@ class DropDatabase(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP DATABASE shop"),
         Example("DROP DATABASE IF EXISTS shop WITH (FORCE)"),

@@ -26,6 +26,7 @@ class DropObject(Rule):
     id: ClassVar = "drop-object"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP VIEW totals"),
         Example("DROP INDEX CONCURRENTLY account_name_idx"),

@@ -22,6 +22,7 @@ class DropOwned(Rule):
     id: ClassVar = "drop-owned"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP OWNED BY app"),
         Example("SELECT 1; DROP OWNED BY app, web CASCADE"),

@@ -22,6 +22,7 @@ class DropRole(Rule):
     id: ClassVar = "drop-role"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP ROLE app"),
         Example("DROP USER IF EXISTS a, b"),

@@ -22,6 +22,7 @@ class DropSchema(Rule):
     id: ClassVar = "drop-schema"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP SCHEMA public CASCADE"),
         Example("DROP SCHEMA IF EXISTS a, b"),

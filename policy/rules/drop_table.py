@@ -22,6 +22,7 @@ class DropTable(Rule):
     id: ClassVar = "drop-table"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (
         Example("DROP TABLE account"),
         Example("DROP TABLE IF EXISTS a, b CASCADE"),

@@ -23,6 +23,7 @@ class Extension(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE EXTENSION hstore"),
         Example("BEGIN; ALTER EXTENSION hstore UPDATE; COMMIT"),

@@ -19,6 +19,7 @@ class ForeignData(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw"),
         Example("CREATE SCHEMA a; IMPORT FOREIGN SCHEMA public FROM SERVER s INTO a"),

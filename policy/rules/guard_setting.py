@@ -23,6 +23,7 @@ class GuardSetting(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET safeupdate.enabled = 0"),
         Example("SELECT set_config('pg_savior.bypass', 'on', true)"),

@@ -24,6 +24,7 @@ class LargeObject(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT lo_unlink(1)"),
         Example("SELECT count(*) FROM (SELECT lo_put(1, 0, '\\x00')) x"),

@@ -19,6 +19,7 @@ class LoadLibrary(ActRule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("LOAD 'evil'"),
         Example("BEGIN; LOAD 'auto_explain'; COMMIT"),

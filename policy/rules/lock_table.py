@@ -25,6 +25,7 @@ class LockTable(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("LOCK TABLE account"),
         Example("BEGIN; LOCK account IN SHARE MODE; COMMIT"),

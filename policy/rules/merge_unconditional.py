@@ -23,6 +23,7 @@ class MergeUnconditional(Rule):
     id: ClassVar = "merge-unconditional"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("merges",)
     triggers: ClassVar = (
         Example("MERGE INTO account a USING old o ON a.id = o.id WHEN MATCHED THEN DELETE"),
         Example("MERGE INTO account a USING (SELECT 1) s ON true WHEN MATCHED THEN UPDATE SET balance = 0"),

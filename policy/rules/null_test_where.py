@@ -23,6 +23,7 @@ class NullTestWhere(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("DELETE FROM account WHERE id IS NOT NULL"),
         Example("WITH d AS (UPDATE account SET x = 1 WHERE id IS NOT NULL AND name IS NOT NULL RETURNING 1) SELECT 1"),

@@ -23,6 +23,7 @@ class OpaqueStoredCode(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("bodies",)
     triggers: ClassVar = (
         Example("CREATE FUNCTION f(t text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE t; END'"),
         Example("CREATE FUNCTION f() RETURNS int LANGUAGE plperl AS '1'"),

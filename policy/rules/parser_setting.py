@@ -23,6 +23,7 @@ class ParserSetting(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET standard_conforming_strings = off"),
         Example("SELECT set_config('standard_conforming_strings', 'off', false)"),

@@ -19,6 +19,7 @@ class PersistedSetting(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER ROLE bob SET work_mem = '1GB'"),
         Example("SELECT 1; ALTER DATABASE shop SET search_path = a"),

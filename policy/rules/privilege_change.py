@@ -23,6 +23,7 @@ class PrivilegeChange(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("GRANT SELECT ON account TO bob"),
         Example("BEGIN; ALTER TABLE account OWNER TO bob; COMMIT"),

@@ -22,6 +22,7 @@ class PrivilegeEscalation(Rule):
     id: ClassVar = "privilege-escalation"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("roles",)
     triggers: ClassVar = (
         Example("ALTER ROLE bob SUPERUSER"),
         Example("CREATE ROLE evil LOGIN SUPERUSER PASSWORD 'x'"),

@@ -24,6 +24,7 @@ class ProtectedRelation(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("drops", "statements")
     view: ClassVar = View(protected=("account", "shop.*"))
     triggers: ClassVar = (
         Example("UPDATE account SET balance = 0 WHERE id = 1"),

@@ -25,6 +25,7 @@ class ProtectionDisabled(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account DISABLE TRIGGER ALL"),
         Example("ALTER TABLE account ADD x int, DISABLE ROW LEVEL SECURITY"),

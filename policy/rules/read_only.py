@@ -25,6 +25,7 @@ class ReadOnly(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "calls", "settings", "statements")
     view: ClassVar = View(read_only=True)
     triggers: ClassVar = (
         Example("INSERT INTO account VALUES (1)"),

@@ -19,6 +19,7 @@ class ReassignOwned(ActRule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("REASSIGN OWNED BY bob TO ana"),
         Example("BEGIN; REASSIGN OWNED BY CURRENT_USER TO ana; COMMIT"),

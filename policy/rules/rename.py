@@ -23,6 +23,7 @@ class Rename(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER TABLE account RENAME TO account_old"),
         Example("BEGIN; ALTER TABLE account RENAME COLUMN name TO title; COMMIT"),

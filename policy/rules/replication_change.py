@@ -19,6 +19,7 @@ class ReplicationChange(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER PUBLICATION p ADD TABLE account"),
         Example("BEGIN; ALTER SUBSCRIPTION s DISABLE; COMMIT"),

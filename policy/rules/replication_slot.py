@@ -24,6 +24,7 @@ class ReplicationSlot(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT pg_drop_replication_slot('s')"),
         Example("DELETE FROM work WHERE pg_drop_replication_slot(name) IS NULL"),

@@ -42,6 +42,7 @@ class RiskyExtension(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE EXTENSION dblink"),
         Example("CREATE SCHEMA x; CREATE EXTENSION IF NOT EXISTS file_fdw"),

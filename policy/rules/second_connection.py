@@ -24,6 +24,7 @@ class SecondConnection(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT dblink_exec('dbname=x', 'DROP TABLE account')"),
         Example("WITH x AS (SELECT dblink_connect('dbname=x')) SELECT 1"),

@@ -23,6 +23,7 @@ class SequenceReset(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "calls")
     triggers: ClassVar = (
         Example("SELECT setval('account_id_seq', 1)"),
         Example("ALTER SEQUENCE account_id_seq RESTART"),

@@ -24,6 +24,7 @@ class ServerFile(Rule):
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("calls", "copies")
     triggers: ClassVar = (
         Example("COPY account TO '/tmp/x'"),
         Example("COPY account FROM '/etc/passwd'"),

@@ -19,6 +19,7 @@ class ServerState(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CHECKPOINT"),
         Example("SELECT 1; ALTER DATABASE shop CONNECTION LIMIT 1"),

@@ -24,6 +24,7 @@ class SessionFunction(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT pg_sleep(1)"),
         Example("SELECT lo_create(0)"),

@@ -23,6 +23,7 @@ class SetRole(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET ROLE admin"),
         Example("SET SESSION AUTHORIZATION bob"),

@@ -23,6 +23,7 @@ class SetUnlogged(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account SET UNLOGGED"),
         Example("BEGIN; ALTER TABLE account SET UNLOGGED; COMMIT"),

@@ -24,6 +24,7 @@ class SqlTextFunction(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT query_to_xml('SELECT wipe()', true, false, '')"),
         Example("WITH x AS (SELECT * FROM ts_stat('SELECT v FROM account')) SELECT 1"),

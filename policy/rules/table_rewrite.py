@@ -25,6 +25,7 @@ class TableRewrite(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("ALTER TABLE account SET TABLESPACE fast"),
         Example("ALTER TABLE ALL IN TABLESPACE a SET TABLESPACE b"),

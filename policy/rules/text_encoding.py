@@ -23,6 +23,7 @@ class TextEncoding(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET client_encoding TO LATIN1"),
         Example("SELECT set_config('client_encoding', 'WIN1252', false)"),

@@ -22,6 +22,7 @@ class Truncate(Rule):
     id: ClassVar = "truncate"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("truncates",)
     triggers: ClassVar = (
         Example("TRUNCATE account"),
         Example("TRUNCATE TABLE a, b RESTART IDENTITY CASCADE"),

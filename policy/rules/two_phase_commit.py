@@ -19,6 +19,7 @@ class TwoPhaseCommit(ActRule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("PREPARE TRANSACTION 'x'"),
         Example("SELECT 1; COMMIT PREPARED 'x'"),

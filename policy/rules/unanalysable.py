@@ -24,6 +24,7 @@ class Unanalysable(Rule):
     id: ClassVar = "unanalysable"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("unanalysable",)
     triggers: ClassVar = (
         Example("DROP TABLE account; DROP TALBE x"),
         Example("DELETE FROM account WHERE"),

@@ -23,6 +23,7 @@ class UnboundedUpsert(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("upserts",)
     triggers: ClassVar = (
         Example("INSERT INTO account SELECT * FROM old ON CONFLICT (id) DO UPDATE SET balance = 0"),
         Example("WITH u AS (INSERT INTO account SELECT * FROM old ON CONFLICT (id) DO UPDATE SET balance = 0 RETURNING 1) SELECT 1"),

@@ -24,6 +24,7 @@ class UnknownFunction(Rule):
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT mystery()"),
         Example("WITH x AS (SELECT mystery()) SELECT * FROM x"),

@@ -22,6 +22,7 @@ class UnknownPreparedStatement(Rule):
     id: ClassVar = "unknown-prepared-statement"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("executed",)
     triggers: ClassVar = (
         Example("EXECUTE mystery"),
         Example("EXPLAIN ANALYZE EXECUTE mystery(1)"),

@@ -23,6 +23,7 @@ class UnlinkedWhere(Rule):
     id: ClassVar = "unlinked-where"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("DELETE FROM account WHERE $1"),
         Example("UPDATE account a SET balance = 0 FROM old o WHERE o.id = 7"),

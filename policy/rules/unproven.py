@@ -23,6 +23,7 @@ class Unproven(Rule):
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.2.0"
+    looks_at: ClassVar = ("opaque",)
     triggers: ClassVar = (
         Example("SELECT set_config(name, 'off', false) FROM settings"),
         Example("BEGIN; SELECT set_config(name, 'off', false) FROM settings; COMMIT"),

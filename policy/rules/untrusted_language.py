@@ -22,6 +22,7 @@ class UntrustedLanguage(Rule):
     id: ClassVar = "untrusted-language"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("languages",)
     triggers: ClassVar = (
         Example("CREATE FUNCTION f() RETURNS int AS 'lib', 'f' LANGUAGE c"),
         Example("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpython3u AS 'import os'"),

@@ -22,6 +22,7 @@ class UpdateWithoutWhere(Rule):
     id: ClassVar = "update-without-where"
     verdict: ClassVar = Verdict.HOLD
     since: ClassVar = "0.1.0"
+    looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("UPDATE account SET balance = 0"),
         Example("WITH u AS (UPDATE account SET balance = 0 RETURNING 1) SELECT 1"),

@@ -142,6 +142,8 @@ def test_nonstandard_strings_are_parsed_as_such() -> None:
 class Broken(Rule):
     """Raises."""
 
+    looks_at = ("statements",)
+
     id = "broken"
     triggers = ()
     passes = ()
@@ -212,14 +214,40 @@ def test_cache_serves_exact_bytes_and_never_what_rests_on_the_session() -> None:
     assert engine.settled(b"DROP TABLE t", context) is None
 
 
+def judge_as_sessions_do(engine: Engine, script: bytes) -> Judgement:
+    return engine.settled(script, Context()) or engine.judge(script, Context())
+
+
 def test_cache_serves_the_same_script_with_other_constants() -> None:
     engine = Engine()
-    engine.judge(b"SELECT a FROM t WHERE id = 1 AND name = 'x'", Context())
-    assert engine.settled(b"SELECT a FROM t WHERE id = 27 AND name = 'other one'", Context()) is not None
-    engine.judge(b"DELETE FROM t WHERE id = 1", Context())
+    judge_as_sessions_do(engine, b"SELECT a FROM t WHERE id = 1 AND name = 'x'")
+    assert engine.settled(b"SELECT a FROM t WHERE id = 27 AND name = 'other ''one'", Context()) is not None
+    judge_as_sessions_do(engine, b"DELETE FROM t WHERE id = 1")
     assert engine.settled(b"DELETE FROM t WHERE id = 2", Context()) is not None
-    engine.judge(b"DELETE FROM t WHERE 1 = 2", Context())
+    judge_as_sessions_do(engine, b"DELETE FROM t WHERE 1 = 2")
     assert engine.settled(b"DELETE FROM t WHERE 1 = 1", Context()) is None
+    judge_as_sessions_do(engine, b"DELETE FROM t WHERE name >= 'x'")
+    assert engine.settled(b"DELETE FROM t WHERE name >= ''", Context()) is None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"SELECT \" 1 \" FROM t",
+        b"SELECT \" 'a\" ,' b '\" '",
+        b"SELECT E'a' , 'b'",
+        b"SELECT 1 -- '",
+        b"SELECT $a$ 1 $a$",
+        b"SELECT a ? 'b'",
+        b"SELECT 'a\\' , 1",
+        b"SELECT U&'a' , 1",
+        b"SELECT 1 /* 2 */",
+        "SELECT 1 AS é".encode(),
+        b"SELECT 'a",
+    ],
+)
+def test_script_whose_tokens_are_not_certain_has_no_shape(script: bytes) -> None:
+    assert shape(script) is None
 
 
 FRAGMENTS = st.sampled_from(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import inspect
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from policy import Context, Engine, Verdict
-from policy.rule import Example, Rule
+from policy.facts import Facts
+from policy.rule import ActRule, Example, Rule
 from policy.rules import ALL_RULES
 from policy.view import RuleAction
 
@@ -56,3 +59,12 @@ def test_every_rule_file_is_listed() -> None:
     folder = Path(__file__).parents[2] / "policy" / "rules"
     files = {p.stem.replace("_", "-") for p in folder.glob("*.py") if not p.stem.startswith("_")}
     assert files == {rule.id for rule in ALL_RULES}
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: r.id)
+def test_rule_says_what_it_looks_at(rule: Rule) -> None:
+    source = inspect.getsource(type(rule).check)
+    if "super().check" in source:
+        source += inspect.getsource(ActRule.check)
+    assert set(rule.looks_at) == set(re.findall(r"\bfacts\.(\w+)", source))
+    assert set(rule.looks_at) <= {field.name for field in fields(Facts)}
