@@ -99,6 +99,7 @@ class Engine:
             found = self._young.get(key) or self._old.get(key)
             if found is not None:
                 self.hits += 1
+                self._keep(script, found)
                 return found
         return None
 
