@@ -40,16 +40,20 @@ class RuleAction:
             return False
         if not self.relations:
             return True
-        hits = [matches(r, self.relations) for r in relations]
+        hits = [matches(r, self.relations, certainly=not stricter) for r in relations]
         return any(hits) if stricter else bool(hits) and all(hits)
 
 
-def matches(relation: str, patterns: Iterable[str]) -> bool:
-    """Whether a relation as written is meant by one of these patterns. Without a schema on one side only the name counts."""
+def matches(relation: str, patterns: Iterable[str], *, certainly: bool = False) -> bool:
+    """Whether a relation as written may be (or certainly is) meant by one of these patterns.
+
+    A pattern without a schema is for every schema; a relation without one may be in any.
+    """
     schema, _, name = relation.replace('"', "").rpartition(".")
     for pattern in patterns:
         wanted_schema, _, wanted = pattern.rpartition(".")
-        if fnmatchcase(name, wanted) and (not schema or not wanted_schema or fnmatchcase(schema, wanted_schema)):
+        unknown = not schema and not certainly
+        if fnmatchcase(name, wanted) and (not wanted_schema or unknown or fnmatchcase(schema, wanted_schema)):
             return True
     return False
 

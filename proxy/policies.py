@@ -154,7 +154,7 @@ def _hours(text: str) -> tuple[time, time]:
 class RuleEntry(Condition):
     """What to do with the findings of some rules."""
 
-    rules: Patterns = Field(description="Ids of rules, or patterns such as drop-*.")
+    rules: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(description="Ids of rules, or patterns such as drop-*.")
     action: Literal["allow", "warn", "hold", "deny"] = Field(
         description="allow, warn, hold or deny; of those that apply the strictest wins."
     )

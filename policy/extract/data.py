@@ -177,6 +177,7 @@ def _select(x: Extractor, fields: Node) -> bool:
     into = fields.get("intoClause")
     if isinstance(into, dict):
         x.facts.literal_free = False
+        x.act("CREATE TABLE AS", (str(cast(Node, into.get("rel", {})).get("relname", "")),))
         created(x, into)
         x.visit({k: v for k, v in fields.items() if k != "intoClause"})
         return False

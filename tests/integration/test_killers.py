@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -78,14 +79,9 @@ def test_killer_harms_nobody_else(hunted: Pghold, name: str) -> None:
     neighbour = Neighbour(hunted)
     neighbour.start()
     for extended in (False, True):
-        with hunted.connect() as hostile:
-            try:
-                if extended:
-                    hostile.execute(KILLERS[name], prepare=True)
-                else:
-                    hostile.execute(KILLERS[name])
-            except psycopg.Error as error:
-                assert error.sqlstate is not None or "closed" in str(error)
+        # Whatever comes of it: it may be harmless, an error of the server's, or held and expired.
+        with hunted.connect() as hostile, suppress(psycopg.Error):
+            hostile.execute(KILLERS[name], prepare=extended)
     served = len(neighbour.took_s)
     wait_for(lambda: len(neighbour.took_s) >= served + 10, 10)
     neighbour.ending = True

@@ -233,7 +233,7 @@ def test_cache_serves_the_same_script_with_other_constants() -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        b"SELECT \" 1 \" FROM t",
+        b'SELECT " 1 " FROM t',
         b"SELECT \" 'a\" ,' b '\" '",
         b"SELECT E'a' , 'b'",
         b"SELECT 1 -- '",
