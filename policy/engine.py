@@ -16,7 +16,7 @@ from policy.extract import VISITORS, Extractor
 from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
-from policy.parse import GrammarError, Node, parse, tree
+from policy.parse import GrammarError, Node, parse, tree, without_comments
 from policy.places import place
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
@@ -170,7 +170,7 @@ class Engine:
         if problem is not None:
             return self._unanalysable(problem, script, text)
         try:
-            parsed = parse(data, context.standard_conforming_strings)
+            parsed = _parse(data, context.standard_conforming_strings)
         except GrammarError as error:
             if self.profile is Profile.GUARD and can_only_read(text):
                 return Judgement(Verdict.ALLOW, display=text, syntax_error=str(error))
@@ -258,7 +258,7 @@ class Engine:
             data = text.encode()
             if look(data, context.standard_conforming_strings) is not None:
                 return None
-            statements = tree(parse(data, context.standard_conforming_strings))
+            statements = tree(_parse(data, context.standard_conforming_strings))
         except (UndecodableError, GrammarError, UnicodeEncodeError):
             return None
         return Extractor(VISITORS, self._own(context), self._judge_tree_below).read(statements, len(data))
@@ -284,6 +284,18 @@ class Engine:
             else:
                 facts.opaque.append(Opaque(f"options holds {value}, which is not -c name=value", 0))
         return self._conclude(self._check(facts, self._own(context)), facts, "")
+
+
+def _parse(data: bytes, standard_conforming_strings: bool) -> bytes:
+    """Raises GrammarError."""
+    try:
+        return parse(data, standard_conforming_strings)
+    except GrammarError:
+        # The scanner knows standard strings only.
+        bare = without_comments(data) if standard_conforming_strings else None
+        if bare is None:
+            raise
+        return parse(bare)
 
 
 def _explain(findings: list[Finding], facts: Facts, text: str, data: bytes) -> list[Finding]:

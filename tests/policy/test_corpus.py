@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from policy import Context, Engine, Verdict
+from policy import Context, Engine, Profile, Verdict
+from proxy.check.session import SessionJudge
 
 #: A larger corpus, when one lies beside the checkout.
 CORPUS = Path(os.environ.get("PGHOLD_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))
@@ -16,9 +18,6 @@ CORPUS = Path(os.environ.get("PGHOLD_CORPUS", Path(__file__).parents[3] / "share
 #: Where a label and the documented rule disagree.
 EXCEPTIONS = {
     "o-reg-11992": "UPDATE … FROM without a link to the target is held",
-    "o-squ-00012": "libpg_query rejects a comment before UESCAPE: held",
-    "o-squ-00013": "libpg_query rejects a comment before UESCAPE: held",
-    "o-squ-00014": "libpg_query rejects a comment behind UESCAPE: held",
 }
 
 
@@ -37,18 +36,41 @@ def test_known_script(script: str, rules: frozenset[str]) -> None:
     assert frozenset(Engine().judge(script.encode(), Context()).rule_ids) == rules
 
 
-def test_labelled_statements() -> None:
-    files = [CORPUS / f"{name}.jsonl" for name in ("adversarial", "orm", "tools", "squawk", "regress")]
+def labelled() -> Iterator[tuple[str, bytes, str]]:
+    for name in ("adversarial", "orm", "tools", "squawk", "regress"):
+        file = CORPUS / f"{name}.jsonl"
+        if file.exists():
+            for line in file.read_text().splitlines():
+                case = json.loads(line)
+                yield case["id"], case["sql"].encode("utf-8", "surrogatepass"), case["expect"]["class"]
+
+
+def test_labelled_statements_in_profile_guard() -> None:
     engine = Engine()
     wrong = []
-    for file in files:
-        if not file.exists():
-            continue
-        for line in file.read_text().splitlines():
-            case = json.loads(line)
-            verdict = engine.judge(case["sql"].encode(), Context()).verdict
-            expected = case["expect"]["class"]
-            held = verdict >= Verdict.HOLD
-            if case["id"] not in EXCEPTIONS and ((expected == "hold" and not held) or (expected == "pass" and held)):
-                wrong.append((case["id"], expected, case["sql"][:100]))
+    for identity, script, expected in labelled():
+        held = engine.judge(script, Context()).verdict >= Verdict.HOLD
+        if identity not in EXCEPTIONS and ((expected == "hold" and not held) or (expected == "pass" and held)):
+            wrong.append((identity, expected, script[:100]))
+    assert wrong == []
+
+
+def test_labelled_statements_in_profile_strict() -> None:
+    engine = Engine(profile=Profile.STRICT)
+    wrong = [(i, s[:100]) for i, s, expected in labelled() if expected != "pass" and engine.judge(s, Context()).verdict < Verdict.HOLD]
+    assert wrong == []
+
+
+def test_labelled_sessions() -> None:
+    file = CORPUS / "sessions.jsonl"
+    engine = Engine()
+    wrong = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        case = json.loads(line)
+        session = SessionJudge(engine, Context())
+        for index, statement in enumerate(case["statements"]):
+            held = session.judge(statement["sql"].encode()).verdict >= Verdict.HOLD
+            expected = statement["expect"]["class"]
+            if (expected == "hold" and not held) or (expected == "pass" and held):
+                wrong.append((case["id"], index, expected, statement["sql"][:100]))
     assert wrong == []

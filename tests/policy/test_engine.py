@@ -330,3 +330,17 @@ def test_startup_settings_are_judged_like_set() -> None:
 
 def test_options_are_split_as_the_server_splits_them() -> None:
     assert parse_options(r"-c a=b\ c -cd=e --f-g=h -x") == {"a": "b c", "d": "e", "f_g": "h", "": "-x"}
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [
+        ("SELECT 1 WHERE 1 NOT /* c */ IN (2)", Verdict.ALLOW),
+        ("CREATE TABLE U&\"d!0061t\" /* ; DROP TABLE x */ UESCAPE '!' (i int)", Verdict.ALLOW),
+        ("DELETE FROM t WHERE 1 NOT /* c */ IN (2)", Verdict.HOLD),
+        ("DROP TABLE U&\"d!0061t\" -- c\n UESCAPE '!'", Verdict.HOLD),
+        ("SELECT '/*' NOT /**/ IN ('a'); DROP TABLE t; -- */", Verdict.HOLD),
+    ],
+)
+def test_comment_between_two_tokens_that_are_read_as_one(script: str, verdict: Verdict) -> None:
+    assert judge(script).verdict is verdict
