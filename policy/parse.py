@@ -120,14 +120,15 @@ def without_comments(text: bytes) -> bytes | None:
     finally:
         _free_scan(result)
     blank = bytearray(text)
-    before = 0
+    before, interrupted = 0, False
     for start, end, token in tokens:
-        if token == _C_COMMENT and before == _STRING:
-            return None  # between the parts of a literal the server takes no such comment (sql-syntax-lexical.html)
-        if token != _SQL_COMMENT:
-            before = token
         if token in (_SQL_COMMENT, _C_COMMENT):
+            interrupted = interrupted or token == _C_COMMENT
             blank[start:end] = re.sub(rb"[^\r\n]", b" ", text[start:end])
+        else:
+            if token == before == _STRING and interrupted:
+                return None  # between the parts of a literal the server takes no such comment
+            before, interrupted = token, False
     return bytes(blank) if blank != text else None
 
 
