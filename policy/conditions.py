@@ -321,6 +321,18 @@ def _column_of(node: Json) -> list[str] | None:
     return None
 
 
+def decided_by_value(where: Json) -> bool:
+    """Whether a parameter could open the condition for every row: `name LIKE $1` with '%'. Then its value must be seen, too."""
+    for key, value in walk({"": where}):
+        if key != "A_Expr" or not isinstance(value, dict):
+            continue
+        operator = strings(items(value, "name"))[-1:]
+        takes = value.get("kind") in ("AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR") or operator in (["~"], ["~*"], [">="])
+        if takes and any(k == "ParamRef" for k, _ in walk({"": value.get("rexpr")})):
+            return True
+    return False
+
+
 # --- constants ----------------------------------------------------------------------------------------------------------
 
 Value = str | int | Decimal | bool

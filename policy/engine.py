@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, cast
 
 from policy.bounds import look
 from policy.context import Context
@@ -16,7 +16,7 @@ from policy.extract import VISITORS, Extractor
 from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
-from policy.parse import GrammarError, Node, parse, tree, without_comments
+from policy.parse import GrammarError, Json, Node, parse, tree, without_comments
 from policy.places import place
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
@@ -126,6 +126,21 @@ class Engine:
             judgement = self._unanalysable(f"the analysis failed ({type(error).__name__})", script)
         self.remember(script, context, judgement)
         return judgement
+
+    def judge_bound(self, script: bytes, context: Context, values: tuple[bytes | None, ...]) -> Judgement:
+        """Judge a statement of one Execute with the values of its Bind, as text. Never milder than without them. Never raises.
+
+        The values stand in the tree as untyped literals; what they are compared with may give them another type, so they can show
+        that a pattern matches everything, and never that a condition is false.
+        """
+        plain = self.judge(script, context)
+        try:
+            text = decode(script, context.client_encoding)
+            statements = tree(_parse(text.encode(), context.standard_conforming_strings))
+            bound = self._judge_tree(_with_values(statements, values), self._own(context), 0, text, text.encode())
+        except (UndecodableError, GrammarError, RecursionError):
+            return plain
+        return bound if bound.verdict > plain.verdict else replace(plain, wants_values=False)
 
     def remember(self, script: bytes, context: Context, judgement: Judgement) -> None:
         """Keep a judgement, if it may be served to others: one of `judge`, or of an engine of the same policy in another process."""
@@ -240,7 +255,15 @@ class Engine:
                 reports = tuple(replace(r, span=(0, 0)) for r in reports)
                 findings = [replace(f, span=(0, 0), suggestion="", hint=f.hint.partition(", for example")[0]) for f in findings]
         literal_free = facts.literal_free and verdict is Verdict.ALLOW
-        return Judgement(verdict, tuple(findings), reports, not facts.uses_context, literal_free, display)
+        return Judgement(
+            verdict,
+            tuple(findings),
+            reports,
+            not facts.uses_context,
+            literal_free,
+            display,
+            wants_values=any(c.wants_values for c in facts.changes),
+        )
 
     def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:
         display = mask_passwords(script.decode("utf-8", "backslashreplace") if text is None else text)
@@ -296,6 +319,25 @@ def _parse(data: bytes, standard_conforming_strings: bool) -> bytes:
         if bare is None:
             raise
         return parse(bare)
+
+
+def _with_values(node: list[Node], values: tuple[bytes | None, ...]) -> list[Node]:
+    stack: list[Json] = [cast(Json, node)]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            parameter = item.get("ParamRef")
+            if isinstance(parameter, dict):
+                number = cast(int, parameter.get("number", 0))
+                if 0 < number <= len(values):
+                    value = values[number - 1]
+                    del item["ParamRef"]
+                    item["A_Const"] = {"isnull": True} if value is None else {"sval": {"sval": value.decode("utf-8", "replace")}}
+                    continue
+            stack.extend(item.values())
+    return node
 
 
 def _explain(findings: list[Finding], facts: Facts, text: str, data: bytes) -> list[Finding]:

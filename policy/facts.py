@@ -45,6 +45,7 @@ class Change:
     statement: int
     position: int = 0  # in characters; 0 when not known
     wants_second_opinion: bool = False  # its condition has a shape in which sqlglot may find a tautology
+    wants_values: bool = False  # the value of a parameter could open its condition for every row
     only_null_tests: bool = False  # its condition asks for nothing but that columns are not null
 
 

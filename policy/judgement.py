@@ -158,6 +158,7 @@ class Judgement:
         context_free: the same for this text in every session of the engine that lexes alike, so it may be cached by
             bytes alone. False when prepared names, temporary relations, role, … had a part in it.
         literal_free: proven the same whatever the plain number and quoted-string constants are (DESIGN section 5).
+        wants_values: harmless as far as the text tells, but a parameter's value may make it otherwise: see Engine.judge_bound.
         syntax_error: what PostgreSQL's grammar says of text that it rejects.
         display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
     """
@@ -169,11 +170,14 @@ class Judgement:
     literal_free: bool = False
     display: str = ""
     syntax_error: str = ""
+    wants_values: bool = False
     #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
     plain: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        plain = self.verdict is Verdict.ALLOW and self.context_free and not any(s.effects for s in self.statements)
+        plain = (
+            self.verdict is Verdict.ALLOW and self.context_free and not self.wants_values and not any(s.effects for s in self.statements)
+        )
         object.__setattr__(self, "plain", plain)
 
     @property

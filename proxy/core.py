@@ -91,9 +91,9 @@ from proxy.events import (
     TimerFired,
 )
 from proxy.knowledge import Judge, Knowledge, combined
-from proxy.meaning import HARMLESS, Meaning
+from proxy.meaning import CHANGED, HARMLESS, Meaning
 from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
-from proxy.petition import Petition
+from proxy.petition import Petition, bound_values
 
 # Type bytes of the messages that the walks look at (protocol-message-formats.html).
 F_BIND: Final = ord("B")
@@ -525,8 +525,22 @@ class Core:
             raise RemoteProtocolError("invalid string in message")
         portal = data[position + 5 : portal_end]
         meaning = self.knowledge.portal(portal, self.tracker.series)
-        held = Held(Kind.EXECUTE, data[position:end], meaning.script or b"", combined(meaning), bind=meaning.bind, portal=portal)
+        judgement = combined(meaning)
+        if judgement.wants_values or any(m.judgement.wants_values for m in meaning.alternatives):
+            judgement = self._with_values(meaning, judgement)
+        held = Held(Kind.EXECUTE, data[position:end], meaning.script or b"", judgement, bind=meaning.bind, portal=portal)
         return self._decide(held, data, end, out)
+
+    def _with_values(self, meaning: Meaning, judgement: Judgement) -> Judgement:
+        """The judgement of a portal whose parameters could open its condition for every row."""
+        if meaning.alternatives or meaning.script is None or len(meaning.script) > self._settings.judge_inline_bytes:
+            return combined(CHANGED)
+        try:
+            values = tuple(value for value, _ in bound_values(meaning.bind)) if meaning.bind else ()
+        except ValueError:
+            return judgement  # the backend refuses the Bind
+        found = self._judge.judge_bound(meaning.script, self.knowledge.exact_context(), values)
+        return found if found.verdict > judgement.verdict else judgement
 
     def _function_call(self, data: bytes, position: int, end: int, out: list[Command]) -> int:
         if end - position < 9:

@@ -74,6 +74,9 @@ class SessionJudge:
         self._shared.observe(time.perf_counter() - started)
         return judgement
 
+    def judge_bound(self, script: bytes, context: Context, values: tuple[bytes | None, ...]) -> Judgement:
+        return self._current(context).judge_bound(script, context, values)
+
     def judge_function_call(self, oid: int, context: Context) -> Judgement:
         return self._current(context).judge_function_call(oid, context)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from policy.judgement import Judgement
 from protocol.tracker import Kind
 from proxy.model import AuditEntry, AuditEvent, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
 
-_PROTOCOLS: Final = {Kind.QUERY: "simple", Kind.EXECUTE: "extended", Kind.FUNCTION_CALL: "function_call"}
+_PROTOCOLS: Final = {Kind.QUERY: "simple", Kind.EXECUTE: "extended", Kind.PARSE: "extended", Kind.FUNCTION_CALL: "function_call"}
 
 #: What people see of one Bind value, and of how many; the bytes that run are not touched.
 _VALUE_LIMIT_CHARACTERS: Final = 200
@@ -92,25 +94,31 @@ def shown_values(bind: bytes, client_encoding: str) -> tuple[str | None, ...]:
 
 
 def _values(bind: bytes, codec: str) -> tuple[str | None, ...]:
+    values: list[str | None] = []
+    for value, binary in islice(bound_values(bind), _VALUES_SHOWN):
+        if value is None:
+            values.append(None)
+            continue
+        value = value[: 4 * _VALUE_LIMIT_CHARACTERS]
+        text = "\\x" + value.hex() if binary else value.decode(codec, "backslashreplace")
+        values.append(text if len(text) <= _VALUE_LIMIT_CHARACTERS else text[:_VALUE_LIMIT_CHARACTERS] + "…")
+    return tuple(values)
+
+
+def bound_values(bind: bytes) -> Iterator[tuple[bytes | None, bool]]:
+    """Each value of a Bind message, and whether it is in binary format. Raises ValueError when the message is short."""
     position = bind.index(0, bind.index(0, 5) + 1) + 1
     format_count = _int16(bind, position)
     formats = [_int16(bind, position + 2 + 2 * i) for i in range(format_count)]
     position += 2 + 2 * format_count
     count = _int16(bind, position)
     position += 2
-    values: list[str | None] = []
-    for index in range(min(count, _VALUES_SHOWN)):
+    for index in range(count):
         size = int.from_bytes(bind[position : position + 4], "big", signed=True)
         position += 4
-        if size < 0:
-            values.append(None)
-            continue
-        value = bind[position : position + min(size, 4 * _VALUE_LIMIT_CHARACTERS)]
-        binary = formats[index if format_count > 1 else 0] if format_count else 0
-        text = "\\x" + value.hex() if binary else value.decode(codec, "backslashreplace")
-        values.append(text if len(text) <= _VALUE_LIMIT_CHARACTERS else text[:_VALUE_LIMIT_CHARACTERS] + "…")
-        position += size
-    return tuple(values)
+        binary = bool(formats[index if format_count > 1 else 0]) if format_count else False
+        yield (None if size < 0 else bind[position : position + size]), binary
+        position += max(size, 0)
 
 
 def _int16(data: bytes, position: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from policy.conditions import Surroundings, constant, judge_condition, only_null_tests, wants_second_opinion
+from policy.conditions import Surroundings, constant, decided_by_value, judge_condition, only_null_tests, wants_second_opinion
 from policy.extract.extractor import Extractor, Visitor
 from policy.facts import Call, Change, Condition, Copy, Merge, Relation, Truncate, Upsert
 from policy.nodes import items, list_items, mentions_column, only, strings
@@ -58,6 +58,7 @@ def _change(x: Extractor, verb: str, fields: Node, others: str) -> bool:
             x.index,
             position,
             filtered and wants_second_opinion(where),
+            filtered and decided_by_value(where),
             filtered and only_null_tests(where),
         )
     )

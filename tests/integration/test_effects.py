@@ -58,19 +58,23 @@ INSERT INTO log VALUES (-1), (1000000000);
 TABLES = ("person", "account", "t", "users", "old", "log", "event")
 
 RELATIONS = "SELECT 'relation', oid::text FROM pg_class WHERE relpersistence <> 't' AND relnamespace <> 'pg_toast'::regnamespace"
+#: Temporary relations go when their session has ended, which may be a moment later.
+LASTING = "(SELECT oid FROM pg_class WHERE relpersistence <> 't')"
 CATALOG = f"""
 {RELATIONS} AND relkind <> 'i'
 UNION ALL SELECT 'column', attrelid || '.' || attnum FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
     WHERE NOT attisdropped AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm')
 UNION ALL SELECT 'constraint', c.oid::text FROM pg_constraint c LEFT JOIN pg_class r ON r.oid = conrelid
     WHERE r.relpersistence IS DISTINCT FROM 't' AND contype <> 'n'
-UNION ALL SELECT 'function', oid::text FROM pg_proc UNION ALL SELECT 'trigger', oid::text FROM pg_trigger
+UNION ALL SELECT 'function', oid::text FROM pg_proc WHERE pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_temp')
+UNION ALL SELECT 'trigger', oid::text FROM pg_trigger WHERE tgrelid IN {LASTING}
 UNION ALL SELECT 'type', oid::text FROM pg_type WHERE typnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(temp|toast)')
 UNION ALL SELECT 'schema', oid::text FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)' UNION ALL SELECT 'role', oid::text FROM pg_authid
 UNION ALL SELECT 'policy', oid::text FROM pg_policy UNION ALL SELECT 'large object', oid::text FROM pg_largeobject_metadata
 UNION ALL SELECT 'database', oid::text FROM pg_database UNION ALL SELECT 'extension', oid::text FROM pg_extension
-UNION ALL SELECT 'publication', oid::text FROM pg_publication UNION ALL SELECT 'enabled trigger', oid::text FROM pg_trigger WHERE tgenabled <> 'D'
-UNION ALL SELECT 'row security', oid::text FROM pg_class WHERE relrowsecurity UNION ALL SELECT 'slot', slot_name FROM pg_replication_slots
+UNION ALL SELECT 'publication', oid::text FROM pg_publication UNION ALL SELECT 'enabled trigger', oid::text FROM pg_trigger
+    WHERE tgenabled <> 'D' AND tgrelid IN {LASTING}
+UNION ALL SELECT 'row security', oid::text FROM pg_class WHERE relrowsecurity AND relpersistence <> 't' UNION ALL SELECT 'slot', slot_name FROM pg_replication_slots
 """
 
 

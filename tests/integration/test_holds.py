@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from protocol import Framer, StartupMessage
@@ -316,3 +318,36 @@ def test_many_pending_holds_do_not_slow_the_rest(pghold: Pghold, table: str) -> 
         raw.close()
     wait_for(lambda: not pghold.holds(), 20)
     other.close()
+
+
+def test_value_of_a_parameter_is_judged_when_it_is_bound(pghold: Pghold, postgres18: PostgresServer, table: str) -> None:
+    postgres18.sql("ALTER TABLE account ADD name text DEFAULT 'x'")
+    with pghold.connect(options="-c statement_timeout=1000") as link:
+        deleting = "DELETE FROM account WHERE name LIKE %s"
+        assert link.execute(deleting, ("y%",), prepare=True).rowcount == 0
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(link.execute, deleting, ("%",), prepare=True)
+            hold = pghold.wait_for_hold()
+            assert hold["rule_ids"] == ["always-true-where"]
+            pghold.deny(hold["id"])
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                waiting.result(10)
+        assert link.execute(deleting, ("x",), prepare=True).rowcount == 10
+
+
+def test_long_script_is_judged_elsewhere_and_keeps_its_place(pghold: Pghold, table: str) -> None:
+    long = "/* " + "x" * 20_000 + " */ "
+    with pghold.connect() as link:
+        with link.pipeline():
+            first = link.execute("SELECT 1")
+            second = link.execute(long + "SELECT %s::int", (2,))
+            third = link.execute("SELECT 3")
+        assert [c.fetchone() for c in (first, second, third)] == [(1,), (2,), (3,)]
+        assert link.execute(long + "SELECT 4").fetchone() == (4,)
+        with ThreadPoolExecutor() as pool:
+            for prepared in (False, True):
+                waiting = pool.submit(link.execute, long + "DROP TABLE account", prepare=prepared)
+                pghold.deny(pghold.wait_for_hold()["id"])
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    waiting.result(10)
+        assert link.execute("SELECT count(*) FROM account").fetchone() == (10,)

@@ -344,3 +344,28 @@ def test_options_are_split_as_the_server_splits_them() -> None:
 )
 def test_comment_between_two_tokens_that_are_read_as_one(script: str, verdict: Verdict) -> None:
     assert judge(script).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("script", "values", "verdict"),
+    [
+        ("DELETE FROM t WHERE name LIKE $1", (b"a%",), Verdict.ALLOW),
+        ("DELETE FROM t WHERE name LIKE $1", (b"%",), Verdict.HOLD),
+        ("DELETE FROM t WHERE name LIKE $1", (None,), Verdict.ALLOW),
+        ("DELETE FROM t WHERE name ~ $2", (b"", b".*"), Verdict.HOLD),
+        ("UPDATE t SET a = 1 WHERE name >= $1", (b"",), Verdict.HOLD),
+        ("DELETE FROM t WHERE id = 7 AND name LIKE $1", (b"%",), Verdict.ALLOW),
+        ("DELETE FROM t WHERE $1 = $2", (b"01", b"1"), Verdict.HOLD),
+        ("DELETE FROM t WHERE $1", (b"f",), Verdict.HOLD),
+        ("DELETE FROM t WHERE name LIKE $9", (b"%",), Verdict.ALLOW),
+    ],
+)
+def test_values_of_parameters_may_make_it_stricter(script: str, values: tuple[bytes | None, ...], verdict: Verdict) -> None:
+    assert ENGINE.judge_bound(script.encode(), Context(), values).verdict is verdict
+
+
+def test_only_statements_that_a_value_can_open_want_values() -> None:
+    assert judge("DELETE FROM t WHERE name LIKE $1").wants_values
+    assert not judge("DELETE FROM t WHERE name LIKE $1").plain
+    assert not judge("DELETE FROM t WHERE id = $1 AND name = $2").wants_values
+    assert judge("DELETE FROM t WHERE id = $1").plain

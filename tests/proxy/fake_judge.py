@@ -43,6 +43,9 @@ class FakeJudge:
         self.judged.append(script)
         return self._judge(script.decode("utf-8", "replace"), context)
 
+    def judge_bound(self, script: bytes, context: Context, values: tuple[bytes | None, ...]) -> Judgement:
+        return self.judge(script, context)
+
     def judge_function_call(self, oid: int, context: Context) -> Judgement:
         return Judgement(Verdict.ALLOW) if oid < 1000 else held("function-call", f"calls function {oid}")
 
