@@ -41,6 +41,12 @@ check: .venv/developer ## what CI checks beside the tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
 
+fuzz: .venv/developer ## mutate known statements for a minute; PGHOLD_FUZZ_S for longer
+	PGHOLD_FUZZ_S=$${PGHOLD_FUZZ_S:-60} $(BIN)/python -m pytest tests/fuzz --timeout 0
+
+oracle: .venv/developer ## run all that is judged harmless on a live server, and look what is missing
+	PGHOLD_ORACLE=1 $(BIN)/python -m pytest tests/integration/test_effects.py
+
 fmt: .venv/developer ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -16,7 +16,7 @@ from policy.extract import VISITORS, Extractor
 from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
-from policy.parse import GrammarError, Json, Node, parse, tree, without_comments
+from policy.parse import GrammarError, Json, Node, TooDeepError, parse, tree, without_comments
 from policy.places import place
 from policy.rewrite import has_always_true_where
 from policy.rule import Rule
@@ -122,6 +122,8 @@ class Engine:
         context = self._own(context)
         try:
             judgement = self._judge_bytes(script, context, isolated)
+        except (TooDeepError, RecursionError):
+            judgement = self._unanalysable("an expression is nested too deep to be analysed", script)
         except Exception as error:  # Safety: a bug in a rule or in the extraction holds (test_engine).
             judgement = self._unanalysable(f"the analysis failed ({type(error).__name__})", script)
         self.remember(script, context, judgement)
@@ -138,7 +140,7 @@ class Engine:
             text = decode(script, context.client_encoding)
             statements = tree(_parse(text.encode(), context.standard_conforming_strings))
             bound = self._judge_tree(_with_values(statements, values), self._own(context), 0, text, text.encode())
-        except (UndecodableError, GrammarError, RecursionError):
+        except (UndecodableError, GrammarError, TooDeepError, RecursionError):
             return plain
         return bound if bound.verdict > plain.verdict else replace(plain, wants_values=False)
 
@@ -282,7 +284,7 @@ class Engine:
             if look(data, context.standard_conforming_strings) is not None:
                 return None
             statements = tree(_parse(data, context.standard_conforming_strings))
-        except (UndecodableError, GrammarError, UnicodeEncodeError):
+        except (UndecodableError, GrammarError, TooDeepError, UnicodeEncodeError):
             return None
         return Extractor(VISITORS, self._own(context), self._judge_tree_below).read(statements, len(data))
 

@@ -14,7 +14,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -32,6 +32,10 @@ class GrammarError(Exception):
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
         self.position = position
+
+
+class TooDeepError(Exception):
+    """The tree nests deeper than its JSON can be read: about 500 parentheses."""
 
 
 class _Error(ctypes.Structure):
@@ -177,18 +181,28 @@ def parse(text: bytes, standard_conforming_strings: bool = True, mode: int = 0) 
 
 
 def tree(parsed: bytes) -> list[Node]:
-    """The RawStmt nodes of what `parse` returned: {"stmt": {tag: fields}, "stmt_location": …, "stmt_len": …}."""
-    return cast(list[Node], orjson.loads(parsed).get("stmts", []))
+    """The RawStmt nodes of what `parse` returned: {"stmt": {tag: fields}, "stmt_location": …, "stmt_len": …}.
+
+    Raises TooDeepError.
+    """
+    return cast(list[Node], _read(parsed).get("stmts", []))
+
+
+def _read(text: bytes) -> Any:  # any: the shape is the caller's to know
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise TooDeepError from error
 
 
 def parse_plpgsql(statement: bytes) -> list[Node]:
-    """The PL/pgSQL function of a DO or CREATE FUNCTION statement. Raises GrammarError."""
+    """The PL/pgSQL function of a DO or CREATE FUNCTION statement. Raises GrammarError, TooDeepError."""
     result = _parse_plpgsql(statement)
     try:
         if result.error:
             message = (result.error.contents.message or b"error").decode("utf-8", "replace")
             raise GrammarError(message, 0)
-        return cast(list[Node], orjson.loads(result.plpgsql_funcs))
+        return cast(list[Node], _read(result.plpgsql_funcs))
     finally:
         _free_plpgsql(result)
 

@@ -539,6 +539,31 @@ def test_long_script_is_judged_off_the_loop_and_keeps_its_place() -> None:
     assert table.take_backend() == long + query("select 1")
 
 
+def test_long_parse_is_judged_off_the_loop_and_held_when_it_is_executed() -> None:
+    table = Table(judge_inline_bytes=10)
+    long = parse("danger " + "x" * 50, "s")
+    commands = table.frontend(long, bind("", "s"), execute(""), SYNC)
+    assert isinstance(commands[-1], JudgeScript)
+    assert table.take_backend() == b""
+    table(Judged(table.core._judge.judge(b"danger", table.core.knowledge.context())))
+    assert table.take_backend() == long + bind("", "s")
+    assert table.core.hold_id is None
+    table(HoldOpened(SEVEN))
+    table(Recorded())
+    assert table.core.hold_id == SEVEN
+
+
+def test_long_parse_that_is_skipped_after_an_error_is_never_sent() -> None:
+    table = Table(judge_inline_bytes=10)
+    table.frontend(parse("select 1", "a"))
+    table.frontend(parse("danger " + "x" * 50, "s"), SYNC)
+    table.take_backend()
+    table.backend(error("42601"))
+    assert table.take_backend() == SYNC
+    table(Judged(table.core._judge.judge(b"danger", table.core.knowledge.context())))
+    assert table.take_backend() == b""
+
+
 def test_client_that_sends_on_and_on_is_paused_at_the_high_water_mark() -> None:
     table = Table(high_water_bytes=100)
     table.frontend(DANGER)
