@@ -6,9 +6,12 @@ import inspect
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from policy.rule import Rule
 from policy.rules import ALL_RULES
 from proxy.config import Settings
+from proxy.policies import Condition, EnvironmentEntry, PolicyFile, RuleEntry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -67,10 +70,30 @@ def configuration() -> str:
     return "\n".join(lines)
 
 
+def policy_reference() -> str:
+    lines = [
+        "# The policy's keys",
+        "",
+        "Of `[policy]` in `pghold.toml`; [policy.md](policy.md) says how they work together. A list of one may be written without brackets.",
+    ]
+    models: list[tuple[str, type[BaseModel]]] = [
+        ("[policy]", PolicyFile),
+        ("[policy.environments.NAME]", EnvironmentEntry),
+        ("[[policy.rules]]", RuleEntry),
+        ("[[policy.read_only]]", Condition),
+    ]
+    for title, model in models:
+        lines += ["", f"## {title}", "", "| key | meaning |", "| --- | --- |"]
+        nested = {"environments", "rules", "read_only"} if model is PolicyFile else set()
+        lines += [f"| `{name}` | {field.description} |" for name, field in model.model_fields.items() if name not in nested]
+    return "\n".join([*lines, ""])
+
+
 def pages() -> dict[Path, str]:
     found = {DOCS / "rules" / f"{rule.id}.md": rule_page(rule) for rule in ALL_RULES}
     found[DOCS / "rules" / "README.md"] = rule_index()
     found[DOCS / "configuration.md"] = configuration()
+    found[DOCS / "policy-reference.md"] = policy_reference()
     return found
 
 
