@@ -16,8 +16,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_CONSTANT: Final = re.compile(rb"(?<=[ =<>(,\n\[+*/-])(?:'[^'\\]*+(?:''[^'\\]*+)*+'|[0-9]++(?:\.[0-9]++)?)(?=[ ,);:\n\]]|$)")
-_UNSURE: Final = re.compile(rb"--|/\*|\$[A-Za-z_$\x80-\xff]|['\\\x80-\xff\0]")
+#: '…' or a number, where only such can stand. It begins with a set of characters, which the engine of `re` looks for quickly; that what
+#: is before them fits is asked behind them.
+_CONSTANT: Final = re.compile(
+    rb"['0-9](?<=[ =<>(,\n\[+*/-]['0-9])(?:(?<=')[^'\\]*+(?:''[^'\\]*+)*+'|(?<=[0-9])[0-9]*+(?:\.[0-9]++)?)(?=[ ,);:\n\]]|$)"
+)
+_DOLLAR_QUOTE: Final = re.compile(rb"\$[A-Za-z_$]")
+_UNSURE: Final = (b"'", b"--", b"/*", b"\\", b"\0")
 
 #: Longer scripts are parsed: the key would cost as much.
 SHAPE_LIMIT_BYTES: Final = 4000
@@ -28,7 +33,12 @@ def shape(script: bytes) -> bytes | None:
     if len(script) > SHAPE_LIMIT_BYTES or b"?" in script:
         return None
     key, replaced = _CONSTANT.subn(b"?", script)
-    if not replaced or _UNSURE.search(key) is not None:
+    if not replaced or not key.isascii():
+        return None
+    for text in _UNSURE:
+        if text in key:
+            return None
+    if b"$" in key and _DOLLAR_QUOTE.search(key) is not None:
         return None
     if b'"' in key and any(b"?" in name for name in key.split(b'"')[1::2]):
         return None
