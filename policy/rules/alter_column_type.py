@@ -22,7 +22,7 @@ class AlterColumnType(Rule):
     id: ClassVar = "alter-column-type"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account ALTER COLUMN name TYPE varchar(100)"),

@@ -25,7 +25,7 @@ class BlockingConstraint(Rule):
     id: ClassVar = "blocking-constraint"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.ALLOW
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("ALTER TABLE account ADD CONSTRAINT fk FOREIGN KEY (owner) REFERENCES person (id)"),

@@ -22,7 +22,7 @@ class BlockingIndex(Rule):
     id: ClassVar = "blocking-index"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.ALLOW
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE INDEX account_name ON account (name)"),

@@ -18,7 +18,7 @@ class CallProcedure(ActRule):
     id: ClassVar = "call-procedure"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CALL refresh()"),

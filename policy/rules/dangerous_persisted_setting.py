@@ -35,7 +35,7 @@ class DangerousPersistedSetting(Rule):
     id: ClassVar = "dangerous-persisted-setting"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER ROLE bob SET standard_conforming_strings = off"),

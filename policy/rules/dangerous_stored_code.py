@@ -22,7 +22,7 @@ class DangerousStoredCode(Rule):
     id: ClassVar = "dangerous-stored-code"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("bodies",)
     triggers: ClassVar = (
         Example("CREATE FUNCTION wipe() RETURNS void LANGUAGE sql AS 'DELETE FROM account'"),

@@ -18,7 +18,7 @@ class DoCode(ActRule):
     id: ClassVar = "do-code"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("DO $$ BEGIN RAISE NOTICE 'hello'; END $$"),

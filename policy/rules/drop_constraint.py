@@ -24,7 +24,7 @@ class DropConstraint(Rule):
     id: ClassVar = "drop-constraint"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("ALTER TABLE account DROP CONSTRAINT account_pkey"),

@@ -22,7 +22,7 @@ class Extension(Rule):
     id: ClassVar = "extension"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE EXTENSION hstore"),

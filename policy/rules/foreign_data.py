@@ -18,7 +18,7 @@ class ForeignData(ActRule):
     id: ClassVar = "foreign-data"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw"),

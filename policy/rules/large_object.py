@@ -23,7 +23,7 @@ class LargeObject(Rule):
     id: ClassVar = "large-object"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT lo_unlink(1)"),

@@ -18,7 +18,7 @@ class LoadLibrary(ActRule):
     id: ClassVar = "load-library"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("LOAD 'evil'"),

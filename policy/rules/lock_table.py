@@ -24,7 +24,7 @@ class LockTable(Rule):
     id: ClassVar = "lock-table"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("LOCK TABLE account"),

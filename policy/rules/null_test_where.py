@@ -22,7 +22,7 @@ class NullTestWhere(Rule):
     id: ClassVar = "null-test-where"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("changes",)
     triggers: ClassVar = (
         Example("DELETE FROM account WHERE id IS NOT NULL"),

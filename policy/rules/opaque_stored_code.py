@@ -22,7 +22,7 @@ class OpaqueStoredCode(Rule):
     id: ClassVar = "opaque-stored-code"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("bodies",)
     triggers: ClassVar = (
         Example("CREATE FUNCTION f(t text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE t; END'"),

@@ -22,7 +22,7 @@ class PrivilegeChange(ActRule):
     id: ClassVar = "privilege-change"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (
         Example("GRANT SELECT ON account TO bob"),

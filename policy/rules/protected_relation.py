@@ -23,7 +23,7 @@ class ProtectedRelation(Rule):
     id: ClassVar = "protected-relation"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("drops", "statements")
     view: ClassVar = View(protected=("account", "shop.*"))
     triggers: ClassVar = (

@@ -24,7 +24,7 @@ class ProtectionDisabled(Rule):
     id: ClassVar = "protection-disabled"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account DISABLE TRIGGER ALL"),

@@ -24,7 +24,7 @@ class ReadOnly(Rule):
     id: ClassVar = "read-only"
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "calls", "settings", "statements")
     view: ClassVar = View(read_only=True)
     triggers: ClassVar = (

@@ -18,7 +18,7 @@ class ReassignOwned(ActRule):
     id: ClassVar = "reassign-owned"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("REASSIGN OWNED BY bob TO ana"),

@@ -22,7 +22,7 @@ class Rename(Rule):
     id: ClassVar = "rename"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER TABLE account RENAME TO account_old"),

@@ -18,7 +18,7 @@ class ReplicationChange(ActRule):
     id: ClassVar = "replication-change"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("ALTER PUBLICATION p ADD TABLE account"),

@@ -23,7 +23,7 @@ class ReplicationSlot(Rule):
     id: ClassVar = "replication-slot"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT pg_drop_replication_slot('s')"),

@@ -41,7 +41,7 @@ class RiskyExtension(Rule):
     id: ClassVar = "risky-extension"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (
         Example("CREATE EXTENSION dblink"),

@@ -22,7 +22,7 @@ class SequenceReset(Rule):
     id: ClassVar = "sequence-reset"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "calls")
     triggers: ClassVar = (
         Example("SELECT setval('account_id_seq', 1)"),

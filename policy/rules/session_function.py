@@ -23,7 +23,7 @@ class SessionFunction(Rule):
     id: ClassVar = "session-function"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT pg_sleep(1)"),

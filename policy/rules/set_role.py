@@ -22,7 +22,7 @@ class SetRole(Rule):
     id: ClassVar = "set-role"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("settings",)
     triggers: ClassVar = (
         Example("SET ROLE admin"),

@@ -22,7 +22,7 @@ class SetUnlogged(Rule):
     id: ClassVar = "set-unlogged"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (
         Example("ALTER TABLE account SET UNLOGGED"),

@@ -23,7 +23,7 @@ class SqlTextFunction(Rule):
     id: ClassVar = "sql-text-function"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
         Example("SELECT query_to_xml('SELECT wipe()', true, false, '')"),

@@ -22,7 +22,7 @@ class UnboundedUpsert(Rule):
     id: ClassVar = "unbounded-upsert"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("upserts",)
     triggers: ClassVar = (
         Example("INSERT INTO account SELECT * FROM old ON CONFLICT (id) DO UPDATE SET balance = 0"),

@@ -22,7 +22,7 @@ class Unproven(Rule):
     id: ClassVar = "unproven"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
-    since: ClassVar = "0.2.0"
+    since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("opaque",)
     triggers: ClassVar = (
         Example("SELECT set_config(name, 'off', false) FROM settings"),

@@ -44,6 +44,25 @@ def test_psql(pghold: Pghold, postgres18: PostgresServer, work: str, version: in
     assert "one" in out
 
 
+#: psql's commands that look things up (app-psql.html), each of them several catalogue queries.
+LOOKS = """\\d \\d+ work \\d *.* \\da \\dA+ \\db+ \\dc+ \\dC+ \\dd \\dD+ \\ddp \\dE+ \\des+ \\det+ \\deu+ \\dew+ \\df+ \\dF+ \\dFd+ \\dFp+ \\dFt+ \\dg+ \\di+
+\\dl+ \\dL+ \\dm+ \\dn+ \\do+ \\dO+ \\dp \\dP+ \\drds \\dRp+ \\dRs+ \\ds+ \\dt+ \\dT+ \\du+ \\dv+ \\dx+ \\dX \\dy+ \\l+ \\z \\sf+ lower(text) \\conninfo \\encoding"""
+
+
+@pytest.mark.parametrize("profile", ["guard", "strict"])
+@pytest.mark.parametrize("version", [15, 18])
+def test_psql_looks_are_never_held(postgres18: PostgresServer, work: str, version: int, profile: str) -> None:
+    programs = debian_bindir() if version == 15 else postgres18.bindir
+    proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres", "--profile", profile, "--hold-timeout", "0.1")
+    script = "\n\\".join(LOOKS.replace("\n", " ").split(" \\")) + "\n"
+    done = subprocess.run(
+        [str(programs / "psql"), "-X", url(proxy)], input=script, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert "pghold:" not in done.stderr
+    assert {r["event"] for r in proxy.audit()} <= {"started"}
+    assert proxy.stop() == 0
+
+
 def test_psycopg(pghold: Pghold, work: str) -> None:
     with psycopg.connect(url(pghold)) as connection:
         cursor = connection.cursor()
