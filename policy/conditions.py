@@ -88,10 +88,20 @@ def _truth(node: Json, at: Surroundings) -> _Truth:
             return _boolean_test(_truth(fields.get("arg"), at), str(fields.get("booltesttype")))
         case "NullTest":
             return _null_test(fields, at)
+        case "CoalesceExpr" | "CaseExpr" if _results(tag, fields) and all(_truth(r, at) is _Truth.TRUE for r in _results(tag, fields)):
+            return _Truth.TRUE
         case "CurrentOfExpr":
             return _Truth.ROWS
         case _:
             return _rows_if(_speaks_of_rows(node, at))
+
+
+def _results(tag: str, fields: Node) -> list[Json]:
+    """What COALESCE or CASE may give; a CASE without ELSE may give NULL."""
+    if tag == "CoalesceExpr":
+        return items(fields, "args")
+    results = [only(w)[1].get("result") for w in items(fields, "args")]
+    return [*results, fields["defresult"]] if "defresult" in fields else []
 
 
 def _rows_if(speaks: bool) -> _Truth:
@@ -182,6 +192,8 @@ def only_null_tests(where: Json) -> bool:
     tag, fields = only(where)
     if tag == "BoolExpr" and fields.get("boolop") != "NOT_EXPR":
         return all(only_null_tests(a) for a in items(fields, "args"))
+    if tag == "A_Expr" and fields.get("kind") == "AEXPR_DISTINCT":
+        return only(fields.get("lexpr"))[0] == "ColumnRef" and "isnull" in only(fields.get("rexpr"))[1]
     return tag == "NullTest" and fields.get("nulltesttype") == "IS_NOT_NULL"
 
 

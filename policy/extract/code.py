@@ -114,8 +114,39 @@ def _create_function(x: Extractor, fields: Node) -> bool:
     x.note(name)
     x.act(("CREATE OR REPLACE " if fields.get("replace") else "CREATE ") + kind[7:], (name,), detail=language)
     x.facts.languages.append((language, x.index))
+    for option in items(fields, "options"):
+        made_to_last(x, only(option)[1])
     x.facts.bodies += _bodies(x, f"{kind[7:]} {name}".lower(), language, fields, found)
     return False  # nothing of it runs before it is called
+
+
+def made_to_last(x: Extractor, option: Node) -> None:
+    """SET among the options of a function: what its statements mean, whenever it runs."""
+    if option.get("defname") == "set":
+        setting = only(option.get("arg"))[1]
+        value = next((constant(a) for a in items(setting, "args")), "")
+        x.act("FUNCTION SET", detail=f"{str(setting.get('name', '')).lower()}={value}")
+
+
+def _alter_function(x: Extractor, fields: Node) -> bool:
+    x.act("ALTER FUNCTION")
+    for option in items(fields, "actions"):
+        made_to_last(x, only(option)[1])
+    return False
+
+
+def _create_view(x: Extractor, fields: Node) -> bool:
+    target = cast(Node, fields.get("view", {}))
+    name = str(target.get("relname", ""))
+    is_temp = target.get("relpersistence") == "t" or target.get("schemaname") == "pg_temp"
+    x.note(str(Relation(str(target.get("schemaname", "")), name)))
+    x.forget_temp(name)
+    if is_temp:
+        x.creates_temp_view(name)
+    x.act("CREATE OR REPLACE VIEW" if fields.get("replace") else "CREATE VIEW", (name,), is_temp)
+    # Its query runs when it is read, and then nobody sees the functions in it.
+    x.facts.bodies.append(Body(f"view {name}", x.judge([{"stmt": fields.get("query", {})}]), "", x.index))
+    return False
 
 
 def _bodies(x: Extractor, what: str, language: str, fields: Node, found: dict[str, Json]) -> Iterator[Body]:
@@ -238,6 +269,8 @@ VISITORS: Final[dict[str, Visitor]] = {
     "CallStmt": _call_statement,
     "CreateFunctionStmt": _create_function,
     "RuleStmt": _create_rule,
+    "ViewStmt": _create_view,
+    "AlterFunctionStmt": _alter_function,
     "PrepareStmt": _prepare,
     "ExecuteStmt": _execute,
     "DeallocateStmt": _deallocate,

@@ -6,10 +6,10 @@ from typing import Final, cast
 
 from policy.extract.data import created
 from policy.extract.extractor import Extractor, Visitor
-from policy.facts import Alter, Drop, Relation
+from policy.facts import Alter, Call, Drop, Relation
 from policy.kinds import RELATION_KINDS, object_kind
 from policy.nodes import function_names, is_on, items, list_items, mentions_column, name_parts, only, options, role_name
-from policy.parse import Node
+from policy.parse import Json, Node
 
 # --- CREATE of relations ----------------------------------------------------------------------------------------------
 
@@ -32,17 +32,6 @@ def _create_table(x: Extractor, fields: Node) -> bool:
         if key in base:
             x.visit(base[key])
     return False
-
-
-def _create_view(x: Extractor, fields: Node) -> bool:
-    target = cast(Node, fields.get("view", {}))
-    name = str(target.get("relname", ""))
-    x.note(str(Relation(str(target.get("schemaname", "")), name)))
-    x.forget_temp(name)
-    if _is_temp(target):
-        x.creates_temp_view(name)
-    x.act("CREATE OR REPLACE VIEW" if fields.get("replace") else "CREATE VIEW", (name,), _is_temp(target))
-    return False  # its query runs when it is read
 
 
 def _create_sequence(x: Extractor, fields: Node) -> bool:
@@ -78,16 +67,32 @@ def _create_trigger(x: Extractor, fields: Node) -> bool:
     table = x.relation(fields.get("relation"))
     x.forget_temp(table.name)  # a change of it may now change something else
     x.act("CREATE OR REPLACE TRIGGER" if fields.get("replace") else "CREATE TRIGGER", (str(table),))
+    x.visit({"when": fields.get("whenClause")})
     return False
 
 
 def _define(x: Extractor, fields: Node) -> bool:
     kind = object_kind(str(fields.get("kind")))
     x.statement.kind = f"CREATE {kind}"
-    x.act(
-        ("CREATE OR REPLACE " if fields.get("replace") else "CREATE ") + kind,
-        (".".join(name_parts({"List": {"items": fields.get("defnames")}})),),
-    )
+    name = ".".join(p for n in items(fields, "defnames") for p in name_parts(n))
+    x.act(("CREATE OR REPLACE " if fields.get("replace") else "CREATE ") + kind, (name,))
+    if kind in ("OPERATOR", "AGGREGATE"):
+        _functions_named(x, [only(d)[1].get("arg") for d in items(fields, "definition")])
+    return False
+
+
+def _functions_named(x: Extractor, nodes: list[Json]) -> None:
+    """Functions that an operator, aggregate or cast will call when it is used, which no text shows then."""
+    for node in nodes:
+        if only(node)[0] in ("TypeName", "ObjectWithArgs"):
+            parts = name_parts(node)
+            x.facts.calls.append(Call(parts[-2] if len(parts) > 1 else "", parts[-1], (), x.index))
+
+
+def _create_cast(x: Extractor, fields: Node) -> bool:
+    x.act("CREATE CAST")
+    if isinstance(fields.get("func"), dict):
+        _functions_named(x, [{"ObjectWithArgs": fields["func"]}])
     return False
 
 
@@ -333,6 +338,7 @@ def _replica_identity(x: Extractor, fields: Node) -> bool:
 def _policy(kind: str) -> Visitor:
     def visit(x: Extractor, fields: Node) -> bool:
         x.act(kind, (str(x.relation(fields.get("table"))),))
+        x.visit({"qual": fields.get("qual"), "with_check": fields.get("with_check")})
         return False
 
     return visit
@@ -366,7 +372,6 @@ def _statistics(x: Extractor, fields: Node) -> bool:
 VISITORS: Final[dict[str, Visitor]] = {
     "CreateStmt": _create_table,
     "CreateForeignTableStmt": _create_table,
-    "ViewStmt": _create_view,
     "CreateSeqStmt": _create_sequence,
     "CreateTableAsStmt": _create_table_as,
     "IndexStmt": _create_index,
@@ -403,7 +408,7 @@ VISITORS: Final[dict[str, Visitor]] = {
     "ReindexStmt": _reindex,
     "RefreshMatViewStmt": _refresh,
     "AlterTableMoveAllStmt": does("ALTER TABLE ALL IN TABLESPACE"),
-    "CreateDomainStmt": does("CREATE DOMAIN"),
+    "CreateDomainStmt": does("CREATE DOMAIN", inside=True),
     "CompositeTypeStmt": does("CREATE TYPE"),
     "CreateEnumStmt": does("CREATE TYPE"),
     "CreateRangeStmt": does("CREATE TYPE"),
@@ -418,12 +423,11 @@ VISITORS: Final[dict[str, Visitor]] = {
     "CreateOpFamilyStmt": does("CREATE OPERATOR FAMILY"),
     "AlterOpFamilyStmt": does("ALTER OPERATOR FAMILY"),
     "CreateConversionStmt": does("CREATE CONVERSION"),
-    "CreateCastStmt": does("CREATE CAST"),
+    "CreateCastStmt": _create_cast,
     "CreateTransformStmt": does("CREATE TRANSFORM"),
     "CreateAmStmt": does("CREATE ACCESS METHOD"),
     "CreateEventTrigStmt": does("CREATE EVENT TRIGGER"),
     "AlterEventTrigStmt": does("ALTER EVENT TRIGGER"),
-    "AlterFunctionStmt": does("ALTER FUNCTION"),
     "AlterExtensionStmt": does("ALTER EXTENSION"),
     "AlterExtensionContentsStmt": does("ALTER EXTENSION"),
     "CreateFdwStmt": does("CREATE FOREIGN DATA WRAPPER"),

@@ -16,7 +16,8 @@ class AlwaysTrueWhere(Rule):
 
     Why it is held: the WHERE clause is there, but it filters nothing.
     Instead: name the rows that you mean, or ask for approval and say that every row is meant
-    Known gaps: a condition that is true only because of the data is not recognised
+    Known gaps: arithmetic that cancels out (`id - id = 0`), ranges that overlap, a join of the table with itself, and what only the
+      data can tell (`id > 0`) are not recognised
     """
 
     id: ClassVar = "always-true-where"

@@ -25,7 +25,7 @@ _SETTINGS = frozenset(
 
 @final
 class DangerousPersistedSetting(Rule):
-    """ALTER ROLE or DATABASE … SET of a setting that changes what statements mean or switches a protection off.
+    """ALTER ROLE, DATABASE or FUNCTION … SET of a setting that changes what statements mean or switches a protection off.
 
     Why it is held: every session to come starts with it, and it does not show in their text.
     Instead: leave the setting as it is
@@ -45,5 +45,5 @@ class DangerousPersistedSetting(Rule):
 
     def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
         for act in facts.acts:
-            if act.kind in ("ALTER ROLE SET", "ALTER DATABASE SET") and act.detail.partition("=")[0] in _SETTINGS:
+            if act.kind in ("ALTER ROLE SET", "ALTER DATABASE SET", "FUNCTION SET") and act.detail.partition("=")[0] in _SETTINGS:
                 yield self.found(f"{act.kind} {act.detail.partition('=')[0]}", act.statement, act.objects)

@@ -17,7 +17,7 @@ from tests.policy.test_corpus import CORPUS, own_cases
 ENGINE = Engine()
 
 #: Inside of these nothing runs now, or it is judged on its own (PREPARE, rules, bodies).
-CLOSED = {"PrepareStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt", "DoStmt", "CreateTrigStmt", "CreatePolicyStmt", "AlterPolicyStmt"}
+CLOSED = {"PrepareStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt", "DoStmt"}
 
 
 def statements() -> Iterator[str]:
@@ -118,7 +118,7 @@ def compare(facts: Facts, index: int, root: Node, explained: bool) -> str | None
 
 def _definition_only(root: Node) -> bool:
     """Defaults and conditions of these are stored, not run."""
-    return next(iter(root)) in ("CreateDomainStmt", "AlterDomainStmt", "DefineStmt", "CreateStatsStmt", "AlterPublicationStmt", "CreatePublicationStmt", "AlterTypeStmt", "CompositeTypeStmt", "CreateForeignTableStmt")  # fmt: skip
+    return next(iter(root)) in ("CreateDomainStmt", "AlterDomainStmt", "DefineStmt", "CreateStatsStmt", "AlterPublicationStmt", "CreatePublicationStmt", "AlterTypeStmt", "CompositeTypeStmt", "CreateForeignTableStmt", "CreateCastStmt")  # fmt: skip
 
 
 def test_facts_say_what_the_tree_says() -> None:
