@@ -7,6 +7,9 @@ look measures the depth that left recursion can reach: the links of a chain, add
 where a comma, a semicolon, AND or OR makes a new expression. Strings, quoted names and comments are taken out first, in the
 way the lexer reads them (sql-syntax-lexical.html); a scan that is fooled there would let a chain hide.
 
+The proxy judges long scripts in a process of their own and needs no look there (proxy/isolation.py); this is for those who judge in theirs, such as
+`pghold check`.
+
 Tried and dropped: counting operators between commas of the raw text (a comma inside f(1,2)+f(1,2)+… hides the chain, a quote in
 a comment hides everything, and a base64 literal looks like a chain).
 """
