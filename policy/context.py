@@ -42,9 +42,9 @@ class Context:
     protected: tuple[str, ...] = ()
     read_only: bool = False
     prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
-    #: UTF-8 and standard strings: judgements by exact bytes are shared between all sessions that lex like this.
+    #: UTF-8, standard strings, and no catalog: judgements by exact bytes are shared between all sessions like this.
     lexes_plainly: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         plainly = self.standard_conforming_strings and self.client_encoding in ("UTF8", "SQL_ASCII")
-        object.__setattr__(self, "lexes_plainly", plainly)
+        object.__setattr__(self, "lexes_plainly", plainly and self.not_null is None)

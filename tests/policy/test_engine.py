@@ -369,3 +369,14 @@ def test_only_statements_that_a_value_can_open_want_values() -> None:
     assert not judge("DELETE FROM t WHERE name LIKE $1").plain
     assert not judge("DELETE FROM t WHERE id = $1 AND name = $2").wants_values
     assert judge("DELETE FROM t WHERE id = $1").plain
+
+
+def test_not_null_columns_make_a_null_test_a_tautology() -> None:
+    known = frozenset({("account", "id"), ("other", "name")})
+    assert judge("DELETE FROM account WHERE id IS NOT NULL").verdict is Verdict.ALLOW
+    assert judge("DELETE FROM account WHERE id IS NOT NULL", not_null=known).verdict is Verdict.HOLD
+    assert judge("DELETE FROM account WHERE name IS NOT NULL", not_null=known).verdict is Verdict.ALLOW
+    assert judge("UPDATE account SET a = 1 WHERE name = 'x' OR id IS NOT NULL", not_null=known).verdict is Verdict.HOLD
+    engine = Engine()
+    engine.judge(b"DELETE FROM account WHERE id IS NOT NULL", Context())
+    assert engine.settled(b"DELETE FROM account WHERE id IS NOT NULL", Context(not_null=known)) is None
