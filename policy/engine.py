@@ -32,6 +32,8 @@ _CACHE_BYTES: Final = 8 << 20
 _SCRIPT_CACHED_BYTES: Final = 64 << 10
 
 _NO_VIEW: Final = View()
+#: Of findings about the function-call protocol.
+FUNCTION_CALL: Final = "function-call"
 _ALLOW: Final = Judgement(Verdict.ALLOW)
 _ALLOW_LITERAL_FREE: Final = Judgement(Verdict.ALLOW, literal_free=True)
 
@@ -273,8 +275,13 @@ class Engine:
 
     def _hold(self, rule_id: str, why: str, display: str = "", deny: bool = False) -> Judgement:
         hint = next((r.hint() for r in self._rules if r.id == rule_id), "")
-        verdict = Verdict.DENY if deny else Verdict.HOLD
-        return Judgement(verdict, (Finding(rule_id, verdict, why, hint),), display=display)
+        default = Verdict.DENY if deny else Verdict.HOLD
+        finding = Finding(rule_id, default, why, hint)
+        if rule_id != FUNCTION_CALL:  # No rule of the policy file: an OID says too little to decide by.
+            finding = self._settle(finding, default)
+        # As in `_conclude`: what is allowed for a reason goes on record.
+        verdict = Verdict.WARN if finding.allowed_because else finding.verdict or default
+        return Judgement(verdict, (finding,), display=display)
 
     def facts(self, script: bytes, context: Context) -> Facts | None:
         """What a script does, for people; None when it cannot be parsed."""
@@ -296,9 +303,9 @@ class Engine:
             return _ALLOW
         if oid in _WRITING_CALLS:
             name = _WRITING_CALLS[oid]
-            return self._hold("function-call", f"calls {name}() by the function-call protocol", f"-- FunctionCall {name}()")
+            return self._hold(FUNCTION_CALL, f"calls {name}() by the function-call protocol", f"-- FunctionCall {name}()")
         what = f"calls function {oid} by the function-call protocol"
-        return self._hold("function-call", what, f"-- FunctionCall of OID {oid}", deny=True)
+        return self._hold(FUNCTION_CALL, what, f"-- FunctionCall of OID {oid}", deny=True)
 
     def judge_startup(self, parameters: Mapping[str, str], context: Context) -> Judgement:
         """The settings of a startup packet, `options` included, judged as SET would be."""

@@ -22,7 +22,8 @@ _CONSTANT: Final = re.compile(
     rb"['0-9](?<=[ =<>(,\n\[+*/-]['0-9])(?:(?<=')[^'\\]*+(?:''[^'\\]*+)*+'|(?<=[0-9])[0-9]*+(?:\.[0-9]++)?)(?=[ ,);:\n\]]|$)"
 )
 _DOLLAR_QUOTE: Final = re.compile(rb"\$[A-Za-z_$]")
-_UNSURE: Final = (b"'", b"--", b"/*", b"\\", b"\0")
+#: The last is U&"…", whose name depends on the constant behind UESCAPE.
+_UNSURE: Final = (b"'", b"--", b"/*", b"\\", b"\0", b'&"')
 
 #: Longer scripts are parsed: the key would cost as much.
 SHAPE_LIMIT_BYTES: Final = 4000

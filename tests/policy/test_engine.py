@@ -14,6 +14,7 @@ from policy.facts import Facts
 from policy.judgement import CreatesTemp, ForgetsTemp, Prepares, TransactionStep
 from policy.rule import Rule
 from policy.shape import shape
+from policy.view import RuleAction, View
 
 ENGINE = Engine()
 
@@ -236,6 +237,8 @@ def test_cache_serves_the_same_script_with_other_constants() -> None:
         b'SELECT " 1 " FROM t',
         b"SELECT \" 'a\" ,' b '\" '",
         b"SELECT E'a' , 'b'",
+        b"SELECT U&\"lo!005funlink\" UESCAPE '#' (5)",
+        b"INSERT INTO u&\"pg!005fclass\" UESCAPE '#' VALUES (1)",
         b"SELECT 1 -- '",
         b"SELECT $a$ 1 $a$",
         b"SELECT a ? 'b'",
@@ -380,3 +383,12 @@ def test_not_null_columns_make_a_null_test_a_tautology() -> None:
     engine = Engine()
     engine.judge(b"DELETE FROM account WHERE id IS NOT NULL", Context())
     assert engine.settled(b"DELETE FROM account WHERE id IS NOT NULL", Context(not_null=known)) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"), [(Verdict.DENY, Verdict.DENY), (Verdict.WARN, Verdict.WARN), (Verdict.ALLOW, Verdict.WARN)]
+)
+def test_policy_decides_about_what_cannot_be_analysed(action: Verdict, expected: Verdict) -> None:
+    engine = Engine(view=View((RuleAction(("unanalysable",), action, reason="because"),)))
+    for script in (b"DROP TALBE x", b"SELECT '\xff'"):
+        assert engine.judge(script, Context()).verdict is expected
