@@ -11,7 +11,7 @@ from typing import ClassVar
 from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 from policy.view import View
 
 
@@ -30,6 +30,8 @@ class Rule(ABC):
         id: names the pattern; equals the file's name with dashes.
         verdict: in profile guard.
         strict: in profile strict.
+        severity: of what it finds.
+        irreversible: what it finds cannot be taken back by another statement.
         since: the version that brought it.
         looks_at: the fields of Facts that `check` reads; when all of them are empty it is not asked.
         triggers, passes: examples that run as tests.
@@ -39,6 +41,8 @@ class Rule(ABC):
     id: ClassVar[str]
     verdict: ClassVar[Verdict] = Verdict.HOLD
     strict: ClassVar[Verdict] = Verdict.HOLD
+    severity: ClassVar[Severity] = Severity.MEDIUM
+    irreversible: ClassVar[bool] = False
     since: ClassVar[str] = "0.1.0"
     looks_at: ClassVar[tuple[str, ...]]
     triggers: ClassVar[tuple[Example, ...]]

@@ -16,6 +16,20 @@ class Verdict(IntEnum):
     DENY = 3
 
 
+@unique
+class Severity(IntEnum):
+    """How bad it is when what a rule found happens by mistake. Who may decide, and who is told, can depend on it."""
+
+    LOW = 0  # disturbs others, or is only not proven harmless
+    MEDIUM = 1
+    HIGH = 2  # takes the content of a relation, or the guards of many
+    CRITICAL = 3  # takes many relations at once, or the server's own state
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
 class Environment(StrEnum):
     PRODUCTION = "production"
     DEVELOPMENT = "development"

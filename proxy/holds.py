@@ -10,22 +10,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row, desc, func, insert, select, update
 
 from proxy.model import (
     HOLD_TRANSITIONS,
     Decision,
-    HeldFinding,
-    HeldStatement,
     Hold,
     HoldId,
     HoldRequest,
     HoldState,
-    Requester,
 )
 from proxy.seams import Clock, HoldsFullError, NotPendingError, OnDecision, UnknownHoldError
 from proxy.store import Store
@@ -33,6 +31,9 @@ from proxy.store.schema import holds
 
 #: What a subscriber may lag behind before it misses old changes.
 _QUEUE_LIMIT: Final = 1000
+
+_REQUEST: Final = TypeAdapter(HoldRequest)
+_DECISION: Final = TypeAdapter(Decision)
 
 _FINAL: Final = frozenset(s for s, after in HOLD_TRANSITIONS.items() if not after)
 _PREDECESSORS: Final = {state: [str(s) for s, after in HOLD_TRANSITIONS.items() if state in after] for state in HoldState}
@@ -190,27 +191,13 @@ def _text(moment: datetime) -> str:
 
 def _hold(row: Row[tuple[str, ...]]) -> Hold:
     values = row._mapping
-    request = json.loads(values["request"])
-    decision = json.loads(values["decision"]) if values["decision"] else None
     return Hold(
         id=HoldId(values["id"]),
         state=HoldState(values["state"]),
-        request=HoldRequest(
-            **{
-                **request,
-                "requester": Requester(**request["requester"]),
-                "rule_ids": tuple(request["rule_ids"]),
-                "findings": tuple(replace(HeldFinding(**f), span=(f["span"][0], f["span"][1])) for f in request["findings"]),
-                "statements": tuple(HeldStatement(s["kind"], s["text"], tuple(s["relations"])) for s in request["statements"]),
-                "relations": tuple(request["relations"]),
-                "parameters": tuple(request["parameters"]),
-            }
-        ),
+        request=_REQUEST.validate_json(values["request"]),
         created_at=datetime.fromisoformat(values["created_at"]),
         expires_at=datetime.fromisoformat(values["expires_at"]),
         ended_at=datetime.fromisoformat(values["ended_at"]) if values["ended_at"] else None,
-        decision=Decision(decision["approved"], decision["operator"], decision["reason"], datetime.fromisoformat(decision["decided_at"]))
-        if decision
-        else None,
+        decision=_DECISION.validate_json(values["decision"]) if values["decision"] else None,
         outcome=values["outcome"],
     )

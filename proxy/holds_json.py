@@ -33,9 +33,20 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "environment": request.environment,
         "impact": None,
         "backup": None,
+        "severity": request.severity,
         "script_sha256": request.script_sha256,
         "findings": [
-            {"rule_id": f.rule_id, "message": f.message, "hint": f.hint, "statement": f.statement, "span": list(f.span)}
+            {
+                "rule_id": f.rule_id,
+                "severity": f.severity,
+                "irreversible": f.irreversible,
+                "message": f.message,
+                "hint": f.hint,
+                "suggestion": f.suggestion,
+                "relations": list(f.relations),
+                "statement": f.statement,
+                "span": list(f.span),
+            }
             for f in request.findings
         ],
         "parameters": list(request.parameters),
@@ -49,6 +60,10 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
             "operator": hold.decision.operator,
             "reason": hold.decision.reason,
             "decided_at": iso(hold.decision.decided_at),
+            "approvers": list(hold.decision.approvers),
+            "suggestion": hold.decision.suggestion,
+            "break_glass": hold.decision.break_glass,
+            "without_backup": hold.decision.without_backup,
         },
         "ended_at": iso(hold.ended_at),
         "outcome": hold.outcome,

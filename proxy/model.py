@@ -97,6 +97,10 @@ class HeldFinding:
     hint: str
     statement: int
     span: tuple[int, int]
+    relations: tuple[str, ...] = ()
+    suggestion: str = ""
+    severity: str = "medium"
+    irreversible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class HoldRequest:
         parameters: Bind values for people: text values as text (cut), others as "\\x…" (cut), NULL as None.
         in_transaction: whether the session is in a transaction block (its locks stay while it waits).
         expires_in_s: how long it may wait.
+        severity: the worst of its findings': low, medium, high or critical.
     """
 
     requester: Requester
@@ -124,16 +129,29 @@ class HoldRequest:
     in_transaction: bool
     expires_in_s: float
     parameters: tuple[str | None, ...] = ()
+    severity: str = "medium"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an operator settled."""
+    """What was settled.
+
+    Attributes:
+        operator: who decided; of several approvers, the last.
+        approvers: all of them, in order, where a rule wants more than one.
+        suggestion: with a denial, the statement that the client is told to send instead.
+        break_glass: one person approved what needs several.
+        without_backup: the operator waived the copy.
+    """
 
     approved: bool
     operator: str
     reason: str
     decided_at: datetime
+    approvers: tuple[str, ...] = ()
+    suggestion: str = ""
+    break_glass: bool = False
+    without_backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,20 @@ class AuditEvent(StrEnum):
     DECISION_TOO_LATE = "decision too late"
     OPERATOR_REFUSED = "operator refused"
     KILLED = "killed"
+    APPROVAL = "approval"  # one of several that are needed
+    BREAK_GLASS = "break-glass"
+    HELD_AGAIN = "held again"  # what it is about changed between the look and the release
+    GRANTED = "granted"
+    GRANT_USED = "grant used"
+    GRANT_REVOKED = "grant revoked"
+    LOGGED_IN = "logged in"
+    LOGIN_FAILED = "login failed"
+    LOGGED_OUT = "logged out"
+    OPERATOR_CHANGED = "operator changed"
+    POLICY_CHANGED = "policy changed"
+    NOTIFICATION_LOST = "notification lost"
+    ROTATED = "rotated"
+    CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)

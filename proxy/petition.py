@@ -9,7 +9,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
-from policy.judgement import Judgement
+from policy.catalogue import is_irreversible, severity_of
+from policy.judgement import Finding, Judgement
 from protocol.tracker import Kind
 from proxy.model import AuditEntry, AuditEvent, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
 
@@ -55,7 +56,7 @@ class Petition:
             script=display,
             script_sha256=self.digest,
             rule_ids=judgement.rule_ids,
-            findings=tuple(HeldFinding(f.rule_id, f.message, f.hint, f.statement, f.span) for f in judgement.findings),
+            findings=tuple(_held(f) for f in judgement.findings),
             statements=tuple(
                 HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations) for s in judgement.statements
             ),
@@ -64,6 +65,7 @@ class Petition:
             in_transaction=in_transaction,
             expires_in_s=expires_in_s,
             parameters=shown_values(self.bind, self.client_encoding) if self.bind else (),
+            severity=severity_of(judgement.rule_ids).label,
         )
 
     def entry(self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:
@@ -80,6 +82,20 @@ class Petition:
             reason=reason,
             outcome=outcome,
         )
+
+
+def _held(finding: Finding) -> HeldFinding:
+    return HeldFinding(
+        finding.rule_id,
+        finding.message,
+        finding.hint,
+        finding.statement,
+        finding.span,
+        finding.relations,
+        finding.suggestion,
+        severity_of((finding.rule_id,)).label,
+        is_irreversible(finding.rule_id),
+    )
 
 
 def shown_values(bind: bytes, client_encoding: str) -> tuple[str | None, ...]:

@@ -26,7 +26,8 @@ def rule_page(rule: Rule) -> str:
         "",
         title,
         "",
-        f"In profile guard: **{rule.verdict.name.lower()}**; strict: **{rule.strict.name.lower()}**. Since {rule.since}.",
+        f"In profile guard: **{rule.verdict.name.lower()}**; strict: **{rule.strict.name.lower()}**. Severity: {rule.severity.label}{', irreversible' if rule.irreversible else ''}. "
+        f"Since {rule.since}.",
         "",
     ]
     lines += [f"**Why.** {why[:1].upper() + why[1:]}", ""]
@@ -40,9 +41,17 @@ def rule_page(rule: Rule) -> str:
 
 
 def rule_index() -> str:
-    lines = ["# Rules", "", "One page each, made from the rule's own source.", "", "| rule | guard | strict |", "| --- | --- | --- |"]
+    lines = [
+        "# Rules",
+        "",
+        "One page each, made from the rule's own source.",
+        "",
+        "| rule | guard | strict | severity |",
+        "| --- | --- | --- | --- |",
+    ]
     lines += [
-        f"| [{r.id}]({r.id}.md) | {r.verdict.name.lower()} | {r.strict.name.lower()} |" for r in sorted(ALL_RULES, key=lambda r: r.id)
+        f"| [{r.id}]({r.id}.md) | {r.verdict.name.lower()} | {r.strict.name.lower()} | {r.severity.label} |"
+        for r in sorted(ALL_RULES, key=lambda r: r.id)
     ]
     return "\n".join([*lines, ""])
 

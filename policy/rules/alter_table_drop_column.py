@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -21,6 +21,8 @@ class AlterTableDropColumn(Rule):
 
     id: ClassVar = "alter-table-drop-column"
     verdict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
+    irreversible: ClassVar = True
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (

@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 _CHECKED = frozenset({"FOREIGN", "CHECK", "UNIQUE", "PRIMARY", "EXCLUSION"})
 
@@ -25,6 +25,7 @@ class BlockingConstraint(Rule):
     id: ClassVar = "blocking-constraint"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.ALLOW
+    severity: ClassVar = Severity.LOW
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts", "alters")
     triggers: ClassVar = (

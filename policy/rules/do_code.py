@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from policy.rule import ActRule, Example
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -18,6 +18,7 @@ class DoCode(ActRule):
     id: ClassVar = "do-code"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.LOW
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (

@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 #: Kinds with a rule of their own.
 _ELSEWHERE = frozenset({"TABLE", "FOREIGN TABLE", "MATERIALIZED VIEW", "SCHEMA", "DATABASE", "TABLESPACE", "OWNED", "ROLE"})
@@ -25,6 +25,8 @@ class DropObject(Rule):
 
     id: ClassVar = "drop-object"
     verdict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
+    irreversible: ClassVar = True
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("drops",)
     triggers: ClassVar = (

@@ -8,7 +8,7 @@ from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
 from policy.rules._functions import LARGE_OBJECT_WRITERS
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -23,6 +23,8 @@ class LargeObject(Rule):
     id: ClassVar = "large-object"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
+    irreversible: ClassVar = True
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (

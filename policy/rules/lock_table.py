@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 _MODES = frozenset({"SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"})
 
@@ -24,6 +24,7 @@ class LockTable(Rule):
     id: ClassVar = "lock-table"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.LOW
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (

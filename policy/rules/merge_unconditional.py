@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Condition, Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -22,6 +22,8 @@ class MergeUnconditional(Rule):
 
     id: ClassVar = "merge-unconditional"
     verdict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
+    irreversible: ClassVar = True
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("merges",)
     triggers: ClassVar = (

@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 from policy.view import View, matches
 
 
@@ -23,6 +23,7 @@ class ProtectedRelation(Rule):
     id: ClassVar = "protected-relation"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("drops", "statements")
     view: ClassVar = View(protected=("account", "shop.*"))

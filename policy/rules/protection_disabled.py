@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 _ACTIONS = frozenset({"DisableTrig", "DisableTrigAll", "DisableTrigUser", "DisableRule", "DisableRowSecurity", "NoForceRowSecurity"})
 
@@ -24,6 +24,7 @@ class ProtectionDisabled(Rule):
     id: ClassVar = "protection-disabled"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("alters",)
     triggers: ClassVar = (

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from policy.rule import ActRule, Example
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -18,6 +18,7 @@ class ReassignOwned(ActRule):
     id: ClassVar = "reassign-owned"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.HIGH
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (

@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -22,6 +22,7 @@ class Rename(Rule):
     id: ClassVar = "rename"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.LOW
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (

@@ -7,7 +7,7 @@ from policy.context import Context
 from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 _RISKY = frozenset(
     {
@@ -41,6 +41,7 @@ class RiskyExtension(Rule):
     id: ClassVar = "risky-extension"
     verdict: ClassVar = Verdict.HOLD
     strict: ClassVar = Verdict.DENY
+    severity: ClassVar = Severity.HIGH
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("acts",)
     triggers: ClassVar = (

@@ -8,7 +8,7 @@ from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
 from policy.rules._functions import SECOND_CONNECTIONS
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -23,6 +23,7 @@ class SecondConnection(Rule):
     id: ClassVar = "second-connection"
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
+    severity: ClassVar = Severity.HIGH
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (

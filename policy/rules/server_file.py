@@ -8,7 +8,7 @@ from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
 from policy.rules._functions import SERVER_FILES
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -23,6 +23,7 @@ class ServerFile(Rule):
     id: ClassVar = "server-file"
     verdict: ClassVar = Verdict.DENY
     strict: ClassVar = Verdict.DENY
+    severity: ClassVar = Severity.CRITICAL
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls", "copies")
     triggers: ClassVar = (

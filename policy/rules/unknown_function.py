@@ -8,7 +8,7 @@ from policy.facts import Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
 from policy.rules._functions import HARMLESS_FUNCTIONS, NAMED_ELSEWHERE
-from policy.verdict import Verdict
+from policy.verdict import Severity, Verdict
 
 
 @final
@@ -23,6 +23,7 @@ class UnknownFunction(Rule):
     id: ClassVar = "unknown-function"
     verdict: ClassVar = Verdict.ALLOW
     strict: ClassVar = Verdict.HOLD
+    severity: ClassVar = Severity.LOW
     since: ClassVar = "0.1.0"
     looks_at: ClassVar = ("calls",)
     triggers: ClassVar = (
