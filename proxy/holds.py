@@ -83,6 +83,7 @@ class SqlHoldBook:
                     request=json.dumps(asdict(request)),
                     created_at=_text(now),
                     expires_at=_text(expires_at),
+                    script_sha256=request.script_sha256,
                 )
             )
             key = result.inserted_primary_key

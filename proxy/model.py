@@ -68,19 +68,41 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
+    """Somebody who has proved who he is.
+
+    Attributes:
+        databases: patterns (fnmatch) of those he decides for; empty: all.
+        max_severity: the worst that he decides; empty: any.
+        database_roles: whose statements are his own, and never decided by him; besides the role of his own name.
+        may_skip_backup: whether he may approve without a copy.
+        second_factor: whether he has a TOTP device.
+        source: "local", "oidc" or "header".
+    """
+
     name: str
     role: Role
+    databases: tuple[str, ...] = ()
+    max_severity: str = ""
+    database_roles: tuple[str, ...] = ()
+    may_skip_backup: bool = False
+    second_factor: bool = False
+    source: str = "local"
 
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks: the session as the startup packet and the socket describe it."""
+    """Who asks: the session as the startup packet and the socket describe it.
+
+    Attributes:
+        certificate: the common name of the client's certificate; empty without one.
+    """
 
     session_id: SessionId
     role: str
     database: str
     application_name: str
     client_addr: str
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +126,21 @@ class HeldFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectIdentity:
+    """A relation as the catalog had it when the statement was held.
+
+    Attributes:
+        oid, relfilenode: of pg_class (catalog-pg-class.html); 0 when there was no such relation.
+        columns: a digest of its columns' names and types, for the difference to be told.
+    """
+
+    name: str
+    oid: int
+    relfilenode: int
+    columns: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HoldRequest:
     """A script that is to wait.
 
@@ -115,6 +152,9 @@ class HoldRequest:
         in_transaction: whether the session is in a transaction block (its locks stay while it waits).
         expires_in_s: how long it may wait.
         severity: the worst of its findings': low, medium, high or critical.
+        waits: a client waits for the answer; False where it was refused at once, and may try again once approved.
+        objects: what the names meant when it was held; empty when nobody could be asked, which `unbound` explains.
+        follows: the hold that was approved for other objects than are there now; `difference` says what changed.
     """
 
     requester: Requester
@@ -130,6 +170,11 @@ class HoldRequest:
     expires_in_s: float
     parameters: tuple[str | None, ...] = ()
     severity: str = "medium"
+    waits: bool = True
+    objects: tuple[ObjectIdentity, ...] = ()
+    unbound: str = ""
+    follows: HoldId | None = None
+    difference: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +187,7 @@ class Decision:
         suggestion: with a denial, the statement that the client is told to send instead.
         break_glass: one person approved what needs several.
         without_backup: the operator waived the copy.
+        session_grant_s: the same rules need no decision in this session for so long; 0: this statement only.
     """
 
     approved: bool
@@ -152,6 +198,7 @@ class Decision:
     suggestion: str = ""
     break_glass: bool = False
     without_backup: bool = False
+    session_grant_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +213,41 @@ class Hold:
     decision: Decision | None = None
     ended_at: datetime | None = None
     outcome: str | None = None  # CommandComplete tag(s), SQLSTATE, or why it ended without running
+
+
+class GrantKind(StrEnum):
+    """retry: the same identity may run the same script once. session: these rules are not held in this session."""
+
+    RETRY = "retry"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A decision taken ahead of the statement that uses it.
+
+    Attributes:
+        hold_id: the hold it was given for; used_by: the one that used a retry grant.
+        role, database, certificate: whose statement; session_id and epoch: which session, of which run of the proxy (session grants).
+        script_sha256: as in HoldRequest (retry grants); rule_ids: of session grants.
+    """
+
+    id: int
+    kind: GrantKind
+    hold_id: HoldId
+    operator: str
+    reason: str
+    created_at: datetime
+    expires_at: datetime
+    role: str
+    database: str
+    certificate: str = ""
+    script_sha256: str = ""
+    rule_ids: tuple[str, ...] = ()
+    session_id: int = 0
+    epoch: str = ""
+    used_by: HoldId | None = None
+    ended_at: datetime | None = None  # used, or revoked
 
 
 class AuditEvent(StrEnum):

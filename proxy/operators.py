@@ -1,28 +1,82 @@
-"""People who decide: name, role and token, in the store. The token is kept only as digests.
+"""People who decide: their roles, passwords, second factors and tokens, in the store. Secrets are kept as digests only, but for the
+TOTP secret, which both sides must know.
 
-The HTTP API looks a token up by its SHA-256 (it has 256 bits of its own, so nothing slower is needed); the psql console
-proves it by SCRAM-SHA-256 (RFC 5802, RFC 7677) against a verifier as PostgreSQL stores them.
+The HTTP API looks a token up by its SHA-256 (it has 256 bits of its own, so nothing slower is needed); passwords are argon2id; the psql
+console proves either by SCRAM-SHA-256 (RFC 5802, RFC 7677) against a verifier as PostgreSQL stores them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import json
 import os
+import re
 import secrets
 from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+import pyotp
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+from sqlalchemy import Row, and_, delete, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.model import Operator, Role
-from proxy.seams import Clock, StoreError
+from proxy.seams import Clock, LockedOutError, StoreError
 from proxy.store import Store
-from proxy.store.schema import operators
+from proxy.store.schema import operators, tokens, web_sessions
 
 FIRST_OPERATOR: Final = "operator"
+#: The token that `operator add` prints; in psql it is the operator's password until a real one is set.
+FIRST_TOKEN: Final = "first"
 SCRAM_ITERATIONS: Final = 4096
+#: Wrong passwords or codes in a row before an operator must wait, and how long; each further one doubles it, up to an hour.
+LOCKOUT_AFTER: Final = 5
+LOCKOUT_S: Final = 30.0
+_LOCKOUT_LIMIT_S: Final = 3600.0
+MIN_PASSWORD_CHARACTERS: Final = 12
+#: A code is valid for its own 30 s and those before and after (RFC 6238 section 5.2).
+_TOTP_WINDOW: Final = 1
+_TOTP_STEP_S: Final = 30
+_SEEN_EVERY_S: Final = 60
+_NAME: Final = re.compile(r"[\w.@+-]{1,120}")
+
+_hasher: Final = PasswordHasher()
+#: Verified when there is no such operator, so that the answer takes as long.
+_NOBODY: Final = _hasher.hash(secrets.token_hex(16))
+
+
+class OperatorError(ValueError):
+    """What was asked for cannot be: a name that is taken, a password that is too short. The message is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token, without its secret."""
+
+    operator: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An operator as admins see him."""
+
+    operator: Operator
+    created_at: datetime
+    disabled: bool
+    has_password: bool
+    locked_until: datetime | None
+    tokens: tuple[Token, ...]
 
 
 def new_token() -> str:
@@ -45,44 +99,274 @@ def scram_verifier(password: str, salt: bytes | None = None, iterations: int = S
 
 
 class SqlOperators:
-    """seams.Operators over the store."""
+    """seams.Operators over the store, and what admins do with them."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
-    async def by_token(self, token: str) -> Operator | None:
-        digest = token_digest(token)
-        async with self._store.transaction() as connection:
-            row = (await connection.execute(select(operators).where(operators.c.token_sha256 == digest))).one_or_none()
-        if row is None or not hmac.compare_digest(row.token_sha256, digest):
-            return None
-        return Operator(row.name, Role(row.role))
+    # --- who is it ----------------------------------------------------------------------------------------------
 
-    async def scram_verifier(self, name: str) -> tuple[Operator, str] | None:
+    async def by_token(self, token: str) -> Operator | None:
+        """The operator of a token that is valid now."""
+        digest, now = token_digest(token), self._clock.now()
+        wanted = (
+            select(operators, tokens.c.id.label("token_id"), tokens.c.token_sha256, tokens.c.last_used_at)
+            .join(tokens, tokens.c.operator == operators.c.name)
+            .where(
+                tokens.c.token_sha256 == digest,
+                operators.c.disabled_at.is_(None),
+                or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now.isoformat()),
+            )
+        )
+        async with self._store.transaction() as connection:
+            row = (await connection.execute(wanted)).one_or_none()
+            if row is None or not hmac.compare_digest(row.token_sha256, digest):
+                return None
+            if row.last_used_at is None or now - datetime.fromisoformat(row.last_used_at) > timedelta(seconds=_SEEN_EVERY_S):
+                await connection.execute(update(tokens).where(tokens.c.id == row.token_id).values(last_used_at=now.isoformat()))
+        return _operator(row)
+
+    async def by_password(self, name: str, password: str) -> Operator | None:
+        """Raises LockedOutError after too many failures in a row."""
         async with self._store.transaction() as connection:
             row = (await connection.execute(select(operators).where(operators.c.name == name))).one_or_none()
-        return None if row is None else (Operator(row.name, Role(row.role)), row.scram_verifier)
+        if row is not None:
+            self._check_lock(row)
+        known = row is not None and row.password_hash and row.disabled_at is None
+        good = await asyncio.to_thread(_verified, row.password_hash if row is not None and known else _NOBODY, password)
+        if row is None:
+            return None
+        await self._count(name, good and bool(known))
+        return _operator(row) if good and known else None
 
-    async def add(self, name: str, role: Role, token: str | None = None) -> str:
-        """Make an operator, or give an existing one this role and a new token; return the token, which is shown once."""
-        token = token or new_token()
-        values = {"role": str(role), "token_sha256": token_digest(token), "scram_verifier": scram_verifier(token)}
+    async def get(self, name: str) -> Operator | None:
+        """None when there is none, or he is disabled."""
+        async with self._store.transaction() as connection:
+            row = (
+                await connection.execute(select(operators).where(operators.c.name == name, operators.c.disabled_at.is_(None)))
+            ).one_or_none()
+        return None if row is None else _operator(row)
+
+    async def scram_verifier(self, name: str) -> tuple[Operator, str] | None:
+        """`ana`: her password, or the token she was made with; `ana/ci`: her token of that name."""
+        person, _, token_name = name.partition("/")
+        now = self._clock.now().isoformat()
+        wanted = (
+            select(operators, tokens.c.scram_verifier.label("token_verifier"))
+            .outerjoin(
+                tokens,
+                and_(
+                    tokens.c.operator == operators.c.name,
+                    tokens.c.name == (token_name or FIRST_TOKEN),
+                    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
+                ),
+            )
+            .where(operators.c.name == person, operators.c.disabled_at.is_(None))
+        )
+        async with self._store.transaction() as connection:
+            row = (await connection.execute(wanted)).one_or_none()
+        if row is None:
+            return None
+        verifier = row.token_verifier if token_name else row.scram_verifier or row.token_verifier
+        return (_operator(row), verifier) if verifier else None
+
+    # --- second factor (RFC 6238) -------------------------------------------------------------------------------
+
+    async def begin_totp(self, name: str) -> str:
+        """A new secret, which counts once `confirm_totp` has seen a code of it."""
+        return pyotp.random_base32()
+
+    async def confirm_totp(self, name: str, secret: str, code: str) -> bool:
+        """Keep the secret if the code is of it. Raises LockedOutError."""
+        step = self._totp_step(secret, code, 0)
+        if step is None:
+            return False
+        await self._set(name, totp_secret=secret, totp_last_step=step)
+        return True
+
+    async def check_totp(self, name: str, code: str) -> bool:
+        """Whether it is a code of the operator's device that was not used before. Raises LockedOutError."""
+        async with self._store.transaction() as connection:
+            row = (await connection.execute(select(operators).where(operators.c.name == name))).one_or_none()
+        if row is None or not row.totp_secret:
+            return False
+        self._check_lock(row)
+        step = self._totp_step(row.totp_secret, code, row.totp_last_step)
+        if step is not None:
+            async with self._store.transaction() as connection:
+                used = await connection.execute(
+                    update(operators).where(operators.c.name == name, operators.c.totp_last_step < step).values(totp_last_step=step)
+                )
+            step = step if used.rowcount == 1 else None
+        await self._count(name, step is not None)
+        return step is not None
+
+    async def remove_totp(self, name: str) -> None:
+        await self._set(name, totp_secret=None, totp_last_step=0)
+
+    def _totp_step(self, secret: str, code: str, after: int) -> int | None:
+        code = code.replace(" ", "")
+        if not re.fullmatch(r"[0-9]{6}", code):
+            return None
+        now = int(self._clock.now().timestamp()) // _TOTP_STEP_S
+        totp = pyotp.TOTP(secret)
+        for step in range(now - _TOTP_WINDOW, now + _TOTP_WINDOW + 1):
+            if step > after and hmac.compare_digest(totp.generate_otp(step), code):
+                return step
+        return None
+
+    # --- lockout ------------------------------------------------------------------------------------------------
+
+    def _check_lock(self, row: Row[Any]) -> None:
+        if row.locked_until and datetime.fromisoformat(row.locked_until) > self._clock.now():
+            raise LockedOutError(datetime.fromisoformat(row.locked_until))
+
+    async def _count(self, name: str, good: bool) -> None:
+        async with self._store.transaction() as connection:
+            if good:
+                await connection.execute(update(operators).where(operators.c.name == name).values(failures=0, locked_until=None))
+                return
+            await connection.execute(update(operators).where(operators.c.name == name).values(failures=operators.c.failures + 1))
+            failures = (await connection.execute(select(operators.c.failures).where(operators.c.name == name))).scalar_one()
+            if failures >= LOCKOUT_AFTER:
+                seconds = min(LOCKOUT_S * 2 ** min(failures - LOCKOUT_AFTER, 12), _LOCKOUT_LIMIT_S)
+                until = (self._clock.now() + timedelta(seconds=seconds)).isoformat()
+                await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until))
+
+    # --- by admins ----------------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        name: str,
+        role: Role,
+        token: str | None = None,
+        *,
+        databases: Sequence[str] = (),
+        max_severity: str = "",
+        database_roles: Sequence[str] = (),
+        may_skip_backup: bool = False,
+    ) -> str:
+        """Make an operator, or give an existing one this role and a new first token; return the token, which is shown once.
+
+        Raises OperatorError.
+        """
+        values = {
+            "role": str(role),
+            "databases": json.dumps(list(databases)),
+            "max_severity": max_severity,
+            "database_roles": json.dumps(list(database_roles)),
+            "may_skip_backup": int(may_skip_backup),
+            "disabled_at": None,
+        }
+        _check_name(name)
         async with self._store.transaction() as connection:
             changed = await connection.execute(update(operators).where(operators.c.name == name).values(**values))
             if not changed.rowcount:
-                created_at = self._clock.now().isoformat()
-                await connection.execute(insert(operators).values(name=name, created_at=created_at, **values))
+                await connection.execute(
+                    insert(operators).values(name=name, source="local", created_at=self._clock.now().isoformat(), **values)
+                )
+            await connection.execute(delete(tokens).where(tokens.c.operator == name, tokens.c.name == FIRST_TOKEN))
+            return await self._insert_token(connection, name, FIRST_TOKEN, None, token)
+
+    async def add_token(self, operator: str, name: str, lifetime_s: float | None) -> str:
+        """A further token; it is shown once. Raises OperatorError."""
+        _check_name(name)
+        expires_at = None if lifetime_s is None else self._clock.now() + timedelta(seconds=lifetime_s)
+        async with self._store.transaction() as connection:
+            if not (await connection.execute(select(operators.c.name).where(operators.c.name == operator))).one_or_none():
+                raise OperatorError(f"there is no operator {operator}")
+            taken = select(tokens.c.id).where(tokens.c.operator == operator, tokens.c.name == name)
+            if (await connection.execute(taken)).one_or_none():
+                raise OperatorError(f"{operator} has a token {name} already; revoke it first, or choose another name")
+            return await self._insert_token(connection, operator, name, expires_at, None)
+
+    async def _insert_token(
+        self, connection: AsyncConnection, operator: str, name: str, expires_at: datetime | None, token: str | None
+    ) -> str:
+        token = token or new_token()
+        await connection.execute(
+            insert(tokens).values(
+                operator=operator,
+                name=name,
+                token_sha256=token_digest(token),
+                scram_verifier=scram_verifier(token),
+                created_at=self._clock.now().isoformat(),
+                expires_at=expires_at.isoformat() if expires_at else None,
+            )
+        )
         return token
+
+    async def revoke_token(self, operator: str, name: str) -> bool:
+        async with self._store.transaction() as connection:
+            return bool((await connection.execute(delete(tokens).where(tokens.c.operator == operator, tokens.c.name == name))).rowcount)
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Ends the operator's web sessions. Raises OperatorError."""
+        if len(password) < MIN_PASSWORD_CHARACTERS:
+            raise OperatorError(f"a password has {MIN_PASSWORD_CHARACTERS} characters or more")
+        hashed = await asyncio.to_thread(_hasher.hash, password)
+        if not await self._set(name, password_hash=hashed, scram_verifier=scram_verifier(password), failures=0, locked_until=None):
+            raise OperatorError(f"there is no operator {name}")
+
+    async def set_disabled(self, name: str, disabled: bool) -> bool:
+        """A disabled operator's tokens and sessions are good for nothing."""
+        return await self._set(
+            name,
+            disabled_at=self._clock.now().isoformat() if disabled else None,
+            **({} if disabled else {"failures": 0, "locked_until": None}),
+        )
+
+    async def _set(self, name: str, **values: str | int | None) -> bool:
+        async with self._store.transaction() as connection:
+            changed = (await connection.execute(update(operators).where(operators.c.name == name).values(**values))).rowcount
+            if {"password_hash", "disabled_at"} & set(values):
+                await connection.execute(delete(web_sessions).where(web_sessions.c.operator == name))
+        return bool(changed)
 
     async def remove(self, name: str) -> bool:
         async with self._store.transaction() as connection:
+            for table in (tokens, web_sessions):
+                await connection.execute(delete(table).where(table.c.operator == name))
             return bool((await connection.execute(delete(operators).where(operators.c.name == name))).rowcount)
 
-    async def list(self) -> list[Operator]:
+    async def people(self) -> list[Person]:
+        """All operators with their tokens."""
         async with self._store.transaction() as connection:
             rows = (await connection.execute(select(operators).order_by(operators.c.name))).all()
-        return [Operator(row.name, Role(row.role)) for row in rows]
+            theirs = [_token(row) for row in (await connection.execute(select(tokens).order_by(tokens.c.name))).all()]
+        return [
+            Person(
+                operator=_operator(row),
+                created_at=datetime.fromisoformat(row.created_at),
+                disabled=row.disabled_at is not None,
+                has_password=bool(row.password_hash),
+                locked_until=_moment(row.locked_until),
+                tokens=tuple(t for t in theirs if t.operator == row.name),
+            )
+            for row in rows
+        ]
+
+    async def upsert_external(self, name: str, role: Role, source: str) -> Operator:
+        """An operator whom another system has proved: his row keeps scope and second factor, his role is that system's.
+
+        Raises OperatorError when the name is a local operator's: another system must not take it over.
+        """
+        _check_name(name)
+        async with self._store.transaction() as connection:
+            row = (await connection.execute(select(operators).where(operators.c.name == name))).one_or_none()
+            if row is None:
+                await connection.execute(
+                    insert(operators).values(name=name, role=str(role), source=source, created_at=self._clock.now().isoformat())
+                )
+            elif row.source != source:
+                raise OperatorError(f"{name} is a {row.source} operator")
+            elif row.disabled_at is not None:
+                raise OperatorError(f"{name} is disabled")
+            elif row.role != str(role):
+                await connection.execute(update(operators).where(operators.c.name == name).values(role=str(role)))
+            row = (await connection.execute(select(operators).where(operators.c.name == name))).one()
+        return _operator(row)
 
     async def ensure_first(self, token_file: Path) -> None:
         """The first operator's token lies in this file; whichever of file and store is missing is made anew.
@@ -98,9 +382,9 @@ class SqlOperators:
         if token:
             found = await self.by_token(token)
             if found is None:
-                await self.add(FIRST_OPERATOR, Role.ADMIN, token)
+                await self.add(FIRST_OPERATOR, Role.ADMIN, token, may_skip_backup=True)
             return
-        token = await self.add(FIRST_OPERATOR, Role.ADMIN)
+        token = await self.add(FIRST_OPERATOR, Role.ADMIN, may_skip_backup=True)
         temporary = token_file.with_suffix(".new")
         try:
             temporary.unlink(missing_ok=True)
@@ -112,3 +396,41 @@ class SqlOperators:
             temporary.replace(token_file)
         except OSError as error:
             raise StoreError(f"cannot write {token_file}: {error.strerror}") from error
+
+    async def list(self) -> list[Operator]:
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(select(operators).order_by(operators.c.name))).all()
+        return [_operator(row) for row in rows]
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise OperatorError(f"{name!r}: a name has letters, digits and any of . _ @ + -, 120 at most")
+
+
+def _verified(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _operator(row: Row[Any]) -> Operator:
+    return Operator(
+        row.name,
+        Role(row.role),
+        tuple(json.loads(row.databases)),
+        row.max_severity,
+        tuple(json.loads(row.database_roles)),
+        bool(row.may_skip_backup),
+        bool(row.totp_secret),
+        row.source,
+    )
+
+
+def _token(row: Row[Any]) -> Token:
+    return Token(row.operator, row.name, datetime.fromisoformat(row.created_at), _moment(row.expires_at), _moment(row.last_used_at))

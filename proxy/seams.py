@@ -40,6 +40,14 @@ class NotPendingError(Exception):
         self.hold = hold
 
 
+class LockedOutError(Exception):
+    """Too many wrong passwords or codes; nothing is checked until then."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__("too many failed attempts")
+        self.until = until
+
+
 class AuditError(Exception):
     """The entry is not on disk; what it was to record must not take effect."""
 

@@ -1,8 +1,8 @@
-"""The tables. Times are ISO 8601 texts in UTC, so that they sort and read the same in every database."""
+"""The tables. Times are ISO 8601 texts in UTC, so that they sort and read the same in every database; lists are JSON texts."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 
@@ -19,8 +19,44 @@ holds = Table(
     Column("outcome", Text),
     Column("impact", Text),
     Column("backup", Text),
+    Column("script_sha256", Text, nullable=False, server_default=""),
     Index("holds_state", "state", "id"),
+    Index("holds_script", "script_sha256", "id"),
     sqlite_autoincrement=True,  # ids never repeat
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("hold_id", Integer, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    UniqueConstraint("hold_id", "operator", name="approvals_once"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("hold_id", Integer, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("script_sha256", Text, nullable=False),
+    Column("rule_ids", Text, nullable=False),
+    Column("session_id", Integer, nullable=False),
+    Column("epoch", Text, nullable=False),
+    Column("used_by", Integer),
+    Column("ended_at", Text),
+    Index("grants_script", "script_sha256", "ended_at"),
+    Index("grants_hold", "hold_id"),
+    sqlite_autoincrement=True,
 )
 
 operators = Table(
@@ -28,7 +64,46 @@ operators = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("role", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("disabled_at", Text),
+    Column("password_hash", Text),  # argon2id
+    Column("scram_verifier", Text),  # of the password, for the psql console
+    Column("totp_secret", Text),
+    Column("totp_last_step", Integer, nullable=False, server_default="0"),  # a code is good once
+    Column("databases", Text, nullable=False, server_default="[]"),
+    Column("max_severity", Text, nullable=False, server_default=""),
+    Column("database_roles", Text, nullable=False, server_default="[]"),
+    Column("may_skip_backup", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("locked_until", Text),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("operator", Text, nullable=False),
+    Column("name", Text, nullable=False),
     Column("token_sha256", Text, nullable=False, unique=True),
     Column("scram_verifier", Text, nullable=False),
     Column("created_at", Text, nullable=False),
+    Column("expires_at", Text),
+    Column("last_used_at", Text),
+    UniqueConstraint("operator", "name", name="tokens_name"),
+    sqlite_autoincrement=True,
+)
+
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("id_sha256", Text, primary_key=True),
+    Column("operator", Text, nullable=False),
+    Column("csrf", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    Column("seen_at", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Index("web_sessions_operator", "operator"),
 )
