@@ -6,21 +6,24 @@ import asyncio
 import fcntl
 import gc
 import os
+import re
 import resource
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
+from difflib import unified_diff
 from typing import TextIO
 
 import structlog
 import uvicorn
 import uvloop
 
+from proxy.activity import Activity
 from proxy.admin import serve_admin
 from proxy.audit import JsonlAuditLog
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream, address, load, load_policies
-from proxy.console import make_api
+from proxy.console import make_console
 from proxy.core import CoreSettings, Mode
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
@@ -32,16 +35,22 @@ from proxy.logs import set_up
 from proxy.metrics import Metrics
 from proxy.model import AuditEntry, AuditEvent, Hold, HoldState
 from proxy.operators import SqlOperators
+from proxy.records import about
 from proxy.seams import AuditError, StoreError
 from proxy.server import Server
 from proxy.services import Services
 from proxy.shell import SessionRuntime, Totals
 from proxy.store import open_store
+from proxy.store.approvals import SqlApprovals
 from proxy.tasks import Tasks
 from proxy.upstream import Connector
 
 #: Descriptors wanted: two for each session, and some.
 _DESCRIPTORS = 65536
+#: So often is what was allowed counted for the picture of activity.
+_SAMPLE_S = 5.0
+#: Of a change of the policy, on record.
+_DIFF_CHARACTERS = 20_000
 
 
 def main(settings: Settings) -> int:
@@ -87,7 +96,7 @@ class App:
         except OSError as error:
             raise ConfigError(f"data_dir {settings.data_dir}: {error.strerror}") from None
         self._stack.callback(_lock(settings).close)
-        store = await open_store(settings.data_dir)
+        self._store = store = await open_store(settings.data_dir)
         self._stack.push_async_callback(store.close)
         self._audit = JsonlAuditLog(settings.data_dir / "audit.jsonl", self._clock, self._metrics.audit_flushed)
         self._stack.push_async_callback(self._audit.close)
@@ -127,6 +136,7 @@ class App:
     async def _start_server(self) -> None:
         settings = self._settings
         self._isolated = IsolatedJudges()
+        self._policy_text = _policy_text(settings)
         self._judging = Judging(load_policies(settings), self._metrics.judging_seconds, self._isolated)
         if settings.mode != "off":
             self._tasks.spawn(self._isolated.warm(), "judge for long scripts")
@@ -162,16 +172,25 @@ class App:
             admin=lambda reader, writer, startup: serve_admin(reader, writer, startup, self._services),
             log=self._log.warning,
         )
+        activity = Activity(self._clock, self._server.allowed)
+        self._metrics.on_judged = activity.judged
+        self._tasks.spawn(_sample(activity), "activity")
         self._services = Services(
             settings=settings,
+            store=self._store,
             book=self._book,
+            approvals=SqlApprovals(self._store, self._clock),
             audit=self._audit,
             sessions=self._server,
             operators=self._operators,
+            judging=self._judging,
+            activity=activity,
             metrics=self._metrics,
             clock=self._clock,
             reload=self._reload,
             problems=self._problems,
+            spawn=self._tasks.spawn,
+            console_url=lambda: settings.console_url or f"{self._scheme}://{self._console_address}",
         )
         await self._server.start()
 
@@ -181,12 +200,31 @@ class App:
         except ConfigError as error:
             raise ConfigError(f"console: {error}") from None
         self._console_address = shown(sock)
-        config = uvicorn.Config(
-            make_api(self._services), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, loop="none"
-        )
+        settings = self._settings
+        try:
+            config = uvicorn.Config(
+                make_console(self._services),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=2,
+                loop="none",
+                server_header=False,
+                # Who is trusted to say where a request comes from is decided in the console, by console_proxies.
+                proxy_headers=False,
+                ssl_certfile=settings.console_tls_cert,
+                ssl_keyfile=settings.console_tls_key,
+            )
+            config.load()
+        except OSError as error:
+            raise ConfigError(f"console_tls_cert, console_tls_key: {error.strerror or error}") from None
         self._console = uvicorn.Server(config)
         self._console.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older releases; newer use capture_signals
         self._tasks.spawn(_serve_http(self._console, sock), "console")
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._settings.console_has_tls else "http"
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -219,6 +257,14 @@ class App:
         self._judging.replace(policies)
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.RELOADED, operator=operator))
+            text = _policy_text(settings := self._settings)
+            if text != self._policy_text:
+                diff = "".join(unified_diff(self._policy_text.splitlines(True), text.splitlines(True), "before", "now", n=1))
+                detail: dict[str, str | int | float | bool | None] = {"diff": diff[:_DIFF_CHARACTERS]}
+                await self._audit.append(
+                    AuditEntry(AuditEvent.POLICY_CHANGED, environment=settings.effective_environment, operator=operator, detail=detail)
+                )
+                self._policy_text = text
         return f"profile {policies.profile}, {len(policies.file.rules)} policy rules, certificates"
 
     async def _problems(self) -> list[str]:
@@ -240,7 +286,7 @@ class App:
             print(f"pghold: WARNING: mode is {settings.mode}: it {what}", file=sys.stderr)
             self._log.warning("not enforcing", mode=settings.mode)
         listening = self._server.addresses[0]
-        print(f"pghold ready listen={listening} console=http://{self._console_address}", file=sys.stderr, flush=True)
+        print(f"pghold ready listen={listening} console={self._scheme}://{self._console_address}", file=sys.stderr, flush=True)
         if self._embedded is not None:
             _say_how(sys.stderr, listening)
 
@@ -268,20 +314,24 @@ async def _serve_http(server: uvicorn.Server, sock: object) -> None:
     await server._serve(sockets=[sock])  # type: ignore[list-item]  # a socket; serve() differs only in taking the signals
 
 
+def _policy_text(settings: Settings) -> str:
+    """What the file says, for the difference that a reload makes. A secret in it stays out of the record."""
+    try:
+        text = settings.policy.read_text() if settings.policy is not None else ""
+    except OSError:
+        return ""
+    return re.sub(r"(?m)^(\s*\w*(?:secret|password|token|upstream)\w*\s*=).*$", r"\1 …", text)
+
+
+async def _sample(activity: Activity) -> None:
+    while True:
+        await asyncio.sleep(_SAMPLE_S)
+        activity.sample()
+
+
 def _abandoned(hold: Hold) -> AuditEntry:
-    request = hold.request
-    outcome = "the proxy was restarted" + (" while it ran" if hold.state is HoldState.RELEASED else "")
-    return AuditEntry(
-        AuditEvent.ABANDONED,
-        requester=request.requester,
-        environment=request.environment,
-        hold_id=hold.id,
-        script=request.script,
-        script_sha256=request.script_sha256,
-        rule_ids=request.rule_ids,
-        relations=request.relations,
-        outcome=outcome,
-    )
+    running = " while it ran" if hold.state is HoldState.RELEASED else ""
+    return about(AuditEvent.ABANDONED, hold, outcome=f"the proxy was restarted{running}")
 
 
 def _raise_limits() -> None:

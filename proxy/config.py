@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from policy.verdict import Environment, Profile
 from proxy.errors import ConfigError
+from proxy.model import Role
 from proxy.policies import Policies, PolicyFile, describe
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
@@ -90,7 +92,30 @@ class Settings(BaseSettings):
     listen: str = Field(
         "127.0.0.1:6432", description="Where clients connect: HOST:PORT or /DIRECTORY:PORT for a Unix socket, comma-separated."
     )
-    console: str = Field("127.0.0.1:8432", description="Where the operator's HTTP API listens: HOST:PORT.")
+    console: str = Field("127.0.0.1:8432", description="Where the operator's console listens: HOST:PORT.")
+    console_url: str = Field("", description="The console's address as people reach it, for links; needed for OIDC behind a proxy.")
+    console_tls_cert: Path | None = Field(None, description="Certificate chain of the console (PEM).")
+    console_tls_key: Path | None = Field(None, description="Its private key (PEM).")
+    console_auth: Literal["login", "header"] = Field(
+        "login", description="header: a trusted proxy in front says who it is, in console_user_header; nobody else is let in."
+    )
+    console_proxies: list[str] = Field(["127.0.0.1/32", "::1/128"], description="Networks of those trusted proxies.")
+    console_user_header: str = Field("X-Forwarded-User", description="The header with the person's name.")
+    console_groups_header: str = Field("X-Forwarded-Groups", description="The header with the person's groups, comma-separated.")
+    console_roles: dict[str, Role] = Field(
+        default_factory=dict, description="Which group (of OIDC or of the header) has which role: viewer, approver, admin, auditor."
+    )
+    console_default_role: Role | None = Field(None, description="The role of people without such a group; not given: they are not let in.")
+    console_session_hours: float = Field(12, gt=0, le=24 * 30, description="How long a browser stays signed in at most.")
+    oidc_issuer: str = Field("", description="OpenID Connect provider, such as https://login.example.com; empty: none.")
+    oidc_client_id: str = Field("", description="The client's id at the provider.")
+    oidc_client_secret: str = Field("", repr=False, description="Its secret; better in PGHOLD_OIDC_CLIENT_SECRET than in a file.")
+    oidc_scopes: str = Field("openid profile email", description="What is asked of the provider.")
+    oidc_name_claim: str = Field("email", description="The claim that is the operator's name.")
+    oidc_groups_claim: str = Field("groups", description="The claim with the person's groups.")
+    second_factor_from: Literal["", "low", "medium", "high", "critical"] = Field(
+        "", description="Approvals from this severity on need a TOTP code; empty: only where [[policy.approvals]] says so."
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="Holds, audit log, operator token, embedded database.")
     policy: Path | None = Field(None, description="The policy and configuration file; default DATA_DIR/pghold.toml if it is there.")
     environment: Environment | None = Field(
@@ -157,6 +182,43 @@ class Settings(BaseSettings):
                 raise ValueError("upstream: sslcert and sslkey go together")
         return self
 
+    @field_validator("console_proxies")
+    @classmethod
+    def _networks_read(cls, value: list[str]) -> list[str]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network!r}: expected a network such as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("console_url", "oidc_issuer")
+    @classmethod
+    def _urls_read(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):
+            raise ValueError("expected https://HOST[:PORT][/PATH]")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _console_is_safe(self) -> Self:
+        if bool(self.console_tls_cert) != bool(self.console_tls_key):
+            raise ValueError("console_tls_cert and console_tls_key go together")
+        if not self.console_has_tls and self.console_auth != "header":
+            for part in self.console.split(","):
+                host = address(part)[0]
+                if not is_loopback(host):
+                    raise ValueError(
+                        f"the console at {part.strip()} could be reached from other machines in clear text: give console_tls_cert and "
+                        "console_tls_key, or let a proxy with TLS sign people in (console_auth = header), or listen on 127.0.0.1"
+                    )
+        if self.oidc_issuer and not (self.oidc_client_id and self.oidc_client_secret):
+            raise ValueError("oidc_issuer needs oidc_client_id and oidc_client_secret")
+        return self
+
+    @property
+    def console_has_tls(self) -> bool:
+        return self.console_tls_cert is not None
+
     @property
     def server(self) -> Upstream | None:
         return Upstream.from_url(self.upstream) if self.upstream else None
@@ -188,6 +250,14 @@ def address(text: str) -> Address:
     if match is None or int(match[2]) > 65535:
         raise ValueError(f"{text!r}: expected HOST:PORT, or /DIRECTORY:PORT for a Unix socket")
     return match[1].strip("[]") or "0.0.0.0", int(match[2])
+
+
+def is_loopback(host: str) -> bool:
+    """A host that only this machine reaches."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 #: Variables of the system that pghold took the place of.

@@ -57,7 +57,7 @@ class SqlHoldBook:
         now = self._clock.now()
         async with self._store.transaction() as connection:
             rows = (await connection.execute(select(holds).where(holds.c.state.in_(open_states)))).all()
-            left = [_hold(row) for row in rows]
+            left = [hold_of(row) for row in rows]
             for hold in left:
                 outcome = (
                     "the proxy stopped while it ran: its outcome is not known"
@@ -108,7 +108,7 @@ class SqlHoldBook:
             if result.rowcount != 1:
                 return False
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one()
-        self._moved(_hold(row))
+        self._moved(hold_of(row))
         return True
 
     def _moved(self, hold: Hold) -> None:
@@ -134,7 +134,7 @@ class SqlHoldBook:
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
         if row is None:
             raise UnknownHoldError(hold_id)
-        hold = _hold(row)
+        hold = hold_of(row)
         if result.rowcount != 1:
             raise NotPendingError(hold)
         tell = self._waiting.pop(hold_id, None)
@@ -148,7 +148,7 @@ class SqlHoldBook:
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
         if row is None:
             raise UnknownHoldError(hold_id)
-        return _hold(row)
+        return hold_of(row)
 
     async def list(self, *, pending_only: bool = True, limit: int = 1000, before: HoldId | None = None) -> list[Hold]:
         wanted = select(holds).order_by(desc(holds.c.id)).limit(limit)
@@ -157,7 +157,7 @@ class SqlHoldBook:
         if before is not None:
             wanted = wanted.where(holds.c.id < before)
         async with self._store.transaction() as connection:
-            return [_hold(row) for row in (await connection.execute(wanted)).all()]
+            return [hold_of(row) for row in (await connection.execute(wanted)).all()]
 
     async def check(self) -> None:
         """Whether the store answers. Raises StoreError."""
@@ -168,6 +168,10 @@ class SqlHoldBook:
         return len(self._pending)
 
     # --- changes ------------------------------------------------------------------------------------------------
+
+    def touch(self, hold: Hold) -> None:
+        """Something beside its state changed; whoever shows it should look again."""
+        self._publish(hold)
 
     def _publish(self, hold: Hold) -> None:
         for queue in self._subscribers:
@@ -190,7 +194,7 @@ def _text(moment: datetime) -> str:
     return moment.isoformat()
 
 
-def _hold(row: Row[tuple[str, ...]]) -> Hold:
+def hold_of(row: Row[tuple[str, ...]]) -> Hold:
     values = row._mapping
     return Hold(
         id=HoldId(values["id"]),

@@ -15,7 +15,11 @@ _WAIT = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 class Metrics:
-    """All metrics of one process, in a registry of its own."""
+    """All metrics of one process, in a registry of its own.
+
+    Attributes:
+        on_judged: told each verdict that was not plain allow.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -35,6 +39,7 @@ class Metrics:
         info = Gauge("pghold_build_info", "The version that runs.", ["version", "mode", "profile", "environment"], registry=r)
         self._info = info
         self._sources: dict[str, tuple[str, str, str, Callable[[], float]]] = {}
+        self.on_judged: Callable[[str], None] | None = None
         r.register(_Sources(self._sources))
 
     def add_source(self, name: str, kind: str, documentation: str, read: Callable[[], float], label: str = "") -> None:
@@ -46,6 +51,8 @@ class Metrics:
 
     def judged(self, verdict: str, rule_ids: tuple[str, ...]) -> None:
         self._statements.labels(verdict).inc()
+        if self.on_judged is not None:
+            self.on_judged(verdict)
         for rule_id in rule_ids:
             self._findings.labels(rule_id).inc()
 

@@ -56,7 +56,7 @@ class Petition:
             script=display,
             script_sha256=self.digest,
             rule_ids=judgement.rule_ids,
-            findings=tuple(_held(f) for f in judgement.findings),
+            findings=tuple(map(held_finding, judgement.findings)),
             statements=tuple(
                 HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations) for s in judgement.statements
             ),
@@ -84,7 +84,8 @@ class Petition:
         )
 
 
-def _held(finding: Finding) -> HeldFinding:
+def held_finding(finding: Finding) -> HeldFinding:
+    """For the store, and for people."""
     return HeldFinding(
         finding.rule_id,
         finding.message,

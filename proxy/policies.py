@@ -151,6 +151,14 @@ def _hours(text: str) -> tuple[time, time]:
     return first, last
 
 
+def _known_rules(value: list[str]) -> list[str]:
+    for pattern in value:
+        if not any(fnmatchcase(rule_id, pattern) for rule_id in _RULE_IDS):
+            near = difflib.get_close_matches(pattern, _RULE_IDS, 1)
+            raise ValueError(f"{pattern!r} is no rule" + (f"; did you mean {near[0]}?" if near else "; docs/rules/ lists them"))
+    return value
+
+
 class RuleEntry(Condition):
     """What to do with the findings of some rules."""
 
@@ -167,11 +175,7 @@ class RuleEntry(Condition):
     def _rules_are_known(cls, value: list[str]) -> list[str]:
         if not value:
             raise ValueError("expected the id of a rule, such as drop-table")
-        for pattern in value:
-            if not any(fnmatchcase(rule_id, pattern) for rule_id in _RULE_IDS):
-                near = difflib.get_close_matches(pattern, _RULE_IDS, 1)
-                raise ValueError(f"{pattern!r} is no rule" + (f"; did you mean {near[0]}?" if near else "; docs/rules/ lists them"))
-        return value
+        return _known_rules(value)
 
     @model_validator(mode="after")
     def _allow_says_why(self) -> Self:
@@ -181,6 +185,25 @@ class RuleEntry(Condition):
 
     def as_action(self) -> RuleAction:
         return RuleAction(tuple(self.rules), Verdict[self.action.upper()], tuple(self.relations), self.rows_over, self.reason.strip())
+
+
+class ApprovalEntry(_Model):
+    """What approving takes, for the holds that match. Of several entries the most demanding counts."""
+
+    approvers: int = Field(1, ge=1, le=10, description="Distinct people who must approve.")
+    second_factor: bool = Field(False, description="Each gives a code of his TOTP device.")
+    break_glass: bool = Field(True, description="One of them may approve alone, which goes on record and to every route of notifications.")
+    min_severity: Literal["low", "medium", "high", "critical"] = Field("low", description="From this severity on.")
+    rules: Patterns = Field(description="Ids of rules, or patterns such as drop-*; one of the hold's is enough.")
+    databases: Patterns = Field(description="Databases.")
+    roles: Patterns = Field(description="Login roles of the requester.")
+    applications: Patterns = Field(description="application_name, which is the client's own word.")
+    environments: list[Environment] = Field(default_factory=list, description="production, development, test.")
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_are_known(cls, value: list[str]) -> list[str]:
+        return _known_rules(value)
 
 
 class EnvironmentEntry(_Model):
@@ -195,6 +218,7 @@ class PolicyFile(_Model):
     environments: dict[Environment, EnvironmentEntry] = Field(default_factory=dict, description="What differs by environment.")
     rules: list[RuleEntry] = Field(default_factory=list, description="What rules do.")
     read_only: list[Condition] = Field(default_factory=list, description="Identities that only read.")
+    approvals: list[ApprovalEntry] = Field(default_factory=list, description="What approving takes.")
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> Self:

@@ -118,12 +118,14 @@ def denied_by_policy(judgement: Judgement) -> Reply:
 
 
 def denied_by_operator(judgement: Judgement, hold_id: HoldId | None, decision: Decision) -> Reply:
+    # The operator's own statement is worth more than the rule's advice.
+    instead = f"the operator suggests: {decision.suggestion}" if decision.suggestion else _instead(judgement)
     return Reply(
         "ERROR",
         INSUFFICIENT_PRIVILEGE,
         f"pghold: this statement was denied by {decision.operator}: {decision.reason}",
         _detail(judgement, hold_id),
-        _hint("it was not executed; do not retry it unchanged", _instead(judgement)),
+        _hint("it was not executed; do not retry it unchanged", instead),
     )
 
 

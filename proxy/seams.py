@@ -95,6 +95,10 @@ class HoldBook(Protocol):
 
     def pending_count(self) -> int: ...
 
+    def touch(self, hold: Hold) -> None:
+        """Something beside its state changed; whoever shows it should look again."""
+        ...
+
     def changes(self) -> AsyncIterator[Hold]:
         """Each hold as it is opened or changes state, from now on. A slow reader misses old ones, never blocks."""
         ...
@@ -110,6 +114,14 @@ class Sessions(Protocol):
 
 class Operators(Protocol):
     async def by_token(self, token: str) -> Operator | None: ...
+
+    async def get(self, name: str) -> Operator | None:
+        """None when there is none, or he is disabled."""
+        ...
+
+    async def check_totp(self, name: str, code: str) -> bool:
+        """Whether it is a code of his device that was not used before. Raises LockedOutError."""
+        ...
 
     async def scram_verifier(self, name: str) -> tuple[Operator, str] | None:
         """The operator and his `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`."""

@@ -135,8 +135,12 @@ class Server:
             "pghold_allowed_scripts",
             "counter",
             "Scripts and executions that passed without a finding.",
-            lambda: totals.allowed + sum(s.core.allowed for s in self._sessions.values()),
+            self.allowed,
         )
+
+    def allowed(self) -> int:
+        """Scripts and executions that were forwarded as harmless, so far."""
+        return self._runtime.totals.allowed + sum(s.core.allowed for s in self._sessions.values())
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,21 @@
-"""What the HTTP API and the psql console get to work with."""
+"""What the console, the HTTP API and the psql console get to work with."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
+from policy.verdict import Severity
+from proxy.activity import Activity
+from proxy.audit import JsonlAuditLog
 from proxy.config import Settings
+from proxy.judging import Judging
 from proxy.metrics import Metrics
-from proxy.seams import AuditLog, Clock, HoldBook, Operators, Sessions
+from proxy.operators import SqlOperators
+from proxy.policies import PolicyFile
+from proxy.seams import Clock, HoldBook, Sessions
+from proxy.store import Store
+from proxy.store.approvals import SqlApprovals
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +25,31 @@ class Services:
     Attributes:
         reload: read policy and certificates again; returns what was done, raises ConfigError.
         problems: why the proxy is not ready, one sentence each; empty when it is.
+        spawn: run a background task that the process owns.
+        console_url: the console's address as people reach it, without a slash at its end.
     """
 
     settings: Settings
+    store: Store
     book: HoldBook
-    audit: AuditLog
+    approvals: SqlApprovals
+    audit: JsonlAuditLog
     sessions: Sessions
-    operators: Operators
+    operators: SqlOperators
+    judging: Judging
+    activity: Activity
     metrics: Metrics
     clock: Clock
     reload: Callable[[str], Awaitable[str]]
     problems: Callable[[], Awaitable[list[str]]]
+    spawn: Callable[[Coroutine[None, None, None], str], object]
+    console_url: Callable[[], str]
+
+    def policy(self) -> PolicyFile:
+        """The policy file in force."""
+        return self.judging.policies.file
+
+    def wants_second_factor(self, severity: str) -> bool:
+        """Whether the settings want a code for approvals of this severity."""
+        least = self.settings.second_factor_from
+        return bool(least) and Severity[severity.upper()] >= Severity[least.upper()]

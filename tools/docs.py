@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from policy.rule import Rule
 from policy.rules import ALL_RULES
 from proxy.config import Settings
-from proxy.policies import Condition, EnvironmentEntry, PolicyFile, RuleEntry
+from proxy.policies import ApprovalEntry, Condition, EnvironmentEntry, PolicyFile, RuleEntry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -90,10 +90,11 @@ def policy_reference() -> str:
         ("[policy.environments.NAME]", EnvironmentEntry),
         ("[[policy.rules]]", RuleEntry),
         ("[[policy.read_only]]", Condition),
+        ("[[policy.approvals]]", ApprovalEntry),
     ]
     for title, model in models:
         lines += ["", f"## {title}", "", "| key | meaning |", "| --- | --- |"]
-        nested = {"environments", "rules", "read_only"} if model is PolicyFile else set()
+        nested = {"environments", "rules", "read_only", "approvals"} if model is PolicyFile else set()
         lines += [f"| `{name}` | {field.description} |" for name, field in model.model_fields.items() if name not in nested]
     return "\n".join([*lines, ""])
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
-from proxy.console.api import too_late
-from proxy.decide import DecisionRefusedError, decide
+from proxy.decide import Answer as Decided
+from proxy.decide import DecisionRefusedError, decide, too_late
 from proxy.errors import ConfigError
 from proxy.model import Hold, HoldId, Operator, SessionId
-from proxy.seams import NotPendingError, StoreError, UnknownHoldError
+from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
 
 
@@ -40,8 +40,8 @@ HELP: Final = (
     ("SHOW HOLDS", "what waits for a decision"),
     ("SHOW HOLDS ALL", "the newest 1000 holds, ended ones too"),
     ("SHOW HOLD id", "everything about one hold"),
-    ("APPROVE id 'phrase' 'reason'", "let it run, once"),
-    ("DENY id 'reason'", "refuse it"),
+    ("APPROVE id 'phrase' 'reason' ['code']", "let it run, once; with the code of a second factor where one is needed"),
+    ("DENY id 'reason' ['statement']", "refuse it; the client is told the statement to send instead"),
     ("SHOW SESSIONS", "who is connected"),
     ("SHOW STATS", "counters"),
     ("KILL id", "end a session (admin)"),
@@ -212,25 +212,29 @@ def _stats(services: Services) -> list[tuple[str | None, ...]]:
 
 
 async def _approve(services: Services, operator: Operator, words: list[str]) -> Answer:
-    if len(words) != 4:
-        raise CommandError("42601", "APPROVE takes an id, the phrase and a reason", "APPROVE id 'phrase' 'reason'")
-    return await _settle(services, operator, _id(words, 1), True, words[3], words[2])
+    if len(words) not in (4, 5):
+        raise CommandError("42601", "APPROVE takes an id, the phrase and a reason", "APPROVE id 'phrase' 'reason' ['code']")
+    answer = Decided(approve=True, phrase=words[2], reason=words[3], code="".join(words[4:]))
+    return await _settle(services, operator, _id(words, 1), answer)
 
 
 async def _deny(services: Services, operator: Operator, words: list[str]) -> Answer:
-    if len(words) != 3:
-        raise CommandError("42601", "DENY takes an id and a reason", "DENY id 'reason'")
-    return await _settle(services, operator, _id(words, 1), False, words[2])
+    if len(words) not in (3, 4):
+        raise CommandError("42601", "DENY takes an id and a reason", "DENY id 'reason' ['statement']")
+    return await _settle(services, operator, _id(words, 1), Decided(approve=False, reason=words[2], suggestion="".join(words[3:])))
 
 
-async def _settle(services: Services, operator: Operator, hold_id: int, approve: bool, reason: str, phrase: str = "") -> Answer:
+async def _settle(services: Services, operator: Operator, hold_id: int, answer: Decided) -> Answer:
     try:
-        hold = await decide(services, operator, HoldId(hold_id), approve=approve, reason=reason, phrase=phrase)
+        outcome = await decide(services, operator, HoldId(hold_id), answer)
     except DecisionRefusedError as error:
-        code = {"forbidden": "42501", "phrase": "22023", "reason": "22023"}[error.code]
-        raise CommandError(code, str(error)) from None
+        raise CommandError("42501" if error.code == "forbidden" else "22023", str(error)) from None
+    except AuditError as error:
+        raise CommandError("58030", f"not decided: {error}") from None
+    hold = outcome.hold
+    notice = "" if outcome.complete else f"{len(outcome.approvers)} of {outcome.needed} approvals"
     row = (str(hold.id), str(hold.state), operator.name)
-    return Answer("APPROVE" if approve else "DENY", ("hold", "state", "operator"), [row])
+    return Answer("APPROVE" if answer.approve else "DENY", ("hold", "state", "operator"), [row], notice)
 
 
 def _needs_admin(operator: Operator) -> None:

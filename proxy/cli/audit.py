@@ -1,13 +1,17 @@
-"""pghold audit verify, tail."""
+"""pghold audit verify, tail, search, export."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +22,8 @@ def add_to(app: typer.Typer) -> None:
     audit = typer.Typer(help="Read and check the audit log.", no_args_is_help=True, rich_markup_mode=None)
     audit.command("verify")(verify)
     audit.command("tail")(tail)
+    audit.command("search")(search)
+    audit.command("export")(export)
     app.add_typer(audit, name="audit")
 
 
@@ -64,6 +70,71 @@ def tail(
             if int(str(record.get("seq", 0))) > last:
                 _print(record, as_json)
                 last = int(str(record["seq"]))
+
+
+SinceOption = Annotated[datetime | None, typer.Option(help="From this time on (UTC).", show_default=False)]
+UntilOption = Annotated[datetime | None, typer.Option(help="Before this time (UTC).", show_default=False)]
+EventOption = Annotated[str, typer.Option(help="An event, such as held, approved, outcome.", show_default=False)]
+RoleOption = Annotated[str, typer.Option(help="The requester's role.", show_default=False)]
+DatabaseOption = Annotated[str, typer.Option(help="The database.", show_default=False)]
+OperatorOption = Annotated[str, typer.Option(help="Who decided.", show_default=False)]
+RuleOption = Annotated[str, typer.Option(help="A rule's id.", show_default=False)]
+HoldOption = Annotated[int | None, typer.Option(help="A hold's id.", show_default=False)]
+TextArgument = Annotated[str, typer.Argument(help="Anywhere in the record.", show_default=False)]
+
+
+def _found(path: Path, limit: int, since: datetime | None, until: datetime | None, **wanted: Any) -> Iterator[dict[str, Any]]:
+    from proxy.audit_search import Query
+    from proxy.audit_search import search as look
+
+    utc = [moment.replace(tzinfo=moment.tzinfo or UTC) if moment is not None else None for moment in (since, until)]
+    return islice(look(path, Query(since=utc[0], until=utc[1], **wanted)), limit)
+
+
+def search(
+    text: TextArgument = "",
+    event: EventOption = "",
+    role: RoleOption = "",
+    database: DatabaseOption = "",
+    operator: OperatorOption = "",
+    rule: RuleOption = "",
+    hold: HoldOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="The records as they are.")] = False,
+    file: FileOption = None,
+) -> None:
+    """Find records; the newest of them, in the order of the log."""
+    wanted = {"text": text, "event": event, "role": role, "database": database, "operator": operator, "rule": rule, "hold": hold}
+    found = list(_found(_path(file), limit, since, until, **wanted))
+    for record in reversed(found):
+        _print(record, as_json)
+    if not found:
+        print("pghold: no record fits", file=sys.stderr)
+
+
+def export(
+    text: TextArgument = "",
+    form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="A file; else standard output.", show_default=False)] = None,
+    event: EventOption = "",
+    role: RoleOption = "",
+    database: DatabaseOption = "",
+    operator: OperatorOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
+    file: FileOption = None,
+) -> None:
+    """Write what fits to a file, newest first. The chain is checked on the log itself, with `verify`."""
+    from proxy.audit_search import as_csv
+
+    if form not in ("jsonl", "csv"):
+        raise typer.BadParameter("expected jsonl or csv", param_hint="--format")
+    found = _found(_path(file), sys.maxsize, since, until, text=text, event=event, role=role, database=database, operator=operator)
+    lines = as_csv(found) if form == "csv" else (json.dumps(r, ensure_ascii=False) + "\n" for r in found)
+    with out.open("w", encoding="utf-8", newline="") if out is not None else nullcontext(sys.stdout) as target:
+        target.writelines(lines)
 
 
 def _print(record: Mapping[str, object], as_json: bool) -> None:

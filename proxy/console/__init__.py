@@ -1,5 +1,5 @@
-"""The operator's HTTP interface: decisions, sessions, events, metrics, health."""
+"""The operator's console: the HTTP API for programs, pages for people, metrics and health."""
 
-from proxy.console.api import make_api
+from proxy.console.web import make_console
 
-__all__ = ["make_api"]
+__all__ = ["make_console"]

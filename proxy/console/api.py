@@ -1,6 +1,6 @@
-"""The HTTP API. Everything an operator can do is here; the web page and the command line are clients of it.
+"""The HTTP API: what an operator can do, for programs. The command line is its client.
 
-Authentication is a bearer token. Only /healthz, /readyz, /metrics and the page at / need none. No cookies, so no cross-site requests.
+Authentication is a bearer token; cookies are not looked at, so no cross-site requests. Only /healthz, /readyz and /metrics need none.
 """
 
 import asyncio
@@ -15,14 +15,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
-from proxy.decide import DecisionRefusedError, decide
+from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
 from proxy.errors import ConfigError
 from proxy.holds_json import Json, hold_as_json, iso
 from proxy.model import HoldId, HoldState, Operator, SessionId
-from proxy.seams import NotPendingError, StoreError, UnknownHoldError
+from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
-
-_BODY_LIMIT_BYTES = 64 << 10
 
 
 class Approval(BaseModel):
@@ -30,12 +28,16 @@ class Approval(BaseModel):
 
     phrase: str = Field(description="The approval phrase, typed.", max_length=1000)
     reason: str = Field(description="Why the statement may run.", max_length=4000)
+    code: str = Field("", description="Of the operator's TOTP device, where one is needed.", max_length=20)
+    object_name: str | None = Field(None, description="The name of what is lost, to be checked against the hold's.", max_length=1000)
+    break_glass: bool = Field(False, description="Alone, where several people are needed; loud.")
 
 
 class Denial(BaseModel):
     """What denying takes."""
 
     reason: str = Field(description="Why it may not run; the client is told.", max_length=4000)
+    suggestion: str = Field("", description="The statement to send instead; the client is told.", max_length=20_000)
 
 
 class Problem(BaseModel):
@@ -68,7 +70,7 @@ class _ProblemError(HTTPException):
 
 
 def make_api(services: Services) -> FastAPI:
-    """The application, to be served by any ASGI server."""
+    """The application with the API's routes; pages.py and others add theirs."""
     api = FastAPI(
         title="pghold",
         description="Statements that wait for a person: see them, decide on them.",
@@ -77,6 +79,7 @@ def make_api(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    _add_errors(api)
     bearer = HTTPBearer(auto_error=False, description="An operator's token.")
 
     async def operator(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Operator:
@@ -93,38 +96,6 @@ def make_api(services: Services) -> FastAPI:
     Who = Annotated[Operator, Depends(operator)]
     Admin = Annotated[Operator, Depends(admin)]
     Id = Annotated[int, Path(ge=1, lt=2**63)]
-
-    @api.exception_handler(_ProblemError)
-    async def problem(request: Request, error: _ProblemError) -> JSONResponse:
-        body: dict[str, Json] = {"title": error.title, "status": error.status_code, "detail": str(error.detail)}
-        if error.hold is not None:
-            body["hold"] = error.hold
-        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else None
-        return JSONResponse(body, error.status_code, headers, media_type="application/problem+json")
-
-    @api.exception_handler(StoreError)
-    async def store_failed(request: Request, error: StoreError) -> JSONResponse:
-        return await problem(request, _ProblemError(503, "store failed", str(error)))
-
-    @api.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        return await problem(request, _ProblemError(422, "invalid request", f"{where}: {first['msg']}"))
-
-    @api.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        return await problem(request, _ProblemError(error.status_code, "error", str(error.detail)))
-
-    @api.middleware("http")
-    async def guard(request: Request, call_next):  # type: ignore[no-untyped-def]  # starlette's type is private
-        size = request.headers.get("content-length", "0")
-        if not size.isdigit() or int(size) > _BODY_LIMIT_BYTES or "transfer-encoding" in request.headers:
-            return await problem(request, _ProblemError(413, "too large", f"a body has at most {_BODY_LIMIT_BYTES} bytes"))
-        response = await call_next(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        return response
 
     # --- holds --------------------------------------------------------------------------------------------------
 
@@ -149,26 +120,35 @@ def make_api(services: Services) -> FastAPI:
         except UnknownHoldError:
             raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
 
-    async def settle(who: Operator, hold_id: int, approve: bool, reason: str, phrase: str = "") -> dict[str, object]:
+    async def settle(who: Operator, hold_id: int, answer: Answer) -> dict[str, object]:
         try:
-            hold = await decide(services, who, HoldId(hold_id), approve=approve, reason=reason, phrase=phrase)
+            return _outcome_as_json(await decide(services, who, HoldId(hold_id), answer))
         except UnknownHoldError:
             raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
         except DecisionRefusedError as error:
             raise _ProblemError(403 if error.code == "forbidden" else 422, "not decided", str(error)) from None
         except NotPendingError as error:
             raise _ProblemError(409, "no longer pending", too_late(error), hold_as_json(error.hold)) from None
-        return dict(hold_as_json(hold))
+        except AuditError as error:
+            raise _ProblemError(503, "not recorded", f"not decided: {error}") from None
 
     @api.post("/api/v1/holds/{hold_id}/approve", operation_id="approveHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
     async def approve_hold(who: Who, hold_id: Id, body: Approval) -> dict[str, object]:
-        """Let the statement run, once."""
-        return await settle(who, hold_id, True, body.reason, body.phrase)
+        """Let the statement run, once. Where several people are needed, the hold stays pending until the last of them."""
+        answer = Answer(
+            approve=True,
+            reason=body.reason,
+            phrase=body.phrase,
+            code=body.code,
+            object_name=body.object_name,
+            break_glass=body.break_glass,
+        )
+        return await settle(who, hold_id, answer)
 
     @api.post("/api/v1/holds/{hold_id}/deny", operation_id="denyHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
     async def deny_hold(who: Who, hold_id: Id, body: Denial) -> dict[str, object]:
         """Refuse the statement; the client gets an error with the reason."""
-        return await settle(who, hold_id, False, body.reason)
+        return await settle(who, hold_id, Answer(approve=False, reason=body.reason, suggestion=body.suggestion))
 
     @api.get("/api/v1/events", operation_id="events", tags=["holds"], responses=_pick(401))
     async def events(who: Who, request: Request) -> EventSourceResponse:
@@ -230,21 +210,43 @@ def make_api(services: Services) -> FastAPI:
         problems = await services.problems()
         return JSONResponse({"ready": not problems, "problems": problems}, 200 if not problems else 503)
 
-    @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
-    async def home() -> str:
-        return (
-            "pghold\n\nThe web console is not part of this version. Decide with the command line (pghold holds), in psql (database\n"
-            "pghold on the proxy's port), or through the API described at /api/v1/openapi.json.\n"
-        )
-
     return api
 
 
-def too_late(error: NotPendingError) -> str:
-    """Who was faster."""
-    hold = error.hold
-    who = f", by {hold.decision.operator}: {hold.decision.reason}" if hold.decision is not None else ""
-    return f"hold {hold.id} is no longer pending: it is {hold.state}{who}"
+def _add_errors(api: FastAPI) -> None:
+    @api.exception_handler(_ProblemError)
+    async def problem(request: Request, error: _ProblemError) -> JSONResponse:
+        body: dict[str, Json] = {"title": error.title, "status": error.status_code, "detail": str(error.detail)}
+        if error.hold is not None:
+            body["hold"] = error.hold
+        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else None
+        return JSONResponse(body, error.status_code, headers, media_type="application/problem+json")
+
+    @api.exception_handler(StoreError)
+    async def store_failed(request: Request, error: StoreError) -> JSONResponse:
+        return await problem(request, _ProblemError(503, "store failed", str(error)))
+
+    @api.exception_handler(AuditError)
+    async def not_recorded(request: Request, error: AuditError) -> JSONResponse:
+        return await problem(request, _ProblemError(503, "not recorded", f"nothing was done: {error}"))
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        return await problem(request, _ProblemError(422, "invalid request", f"{where}: {first['msg']}"))
+
+    @api.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        return await problem(request, _ProblemError(error.status_code, "error", str(error.detail)))
+
+
+def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
+    """The hold, and who approved so far."""
+    told: dict[str, object] = dict(hold_as_json(outcome.hold))
+    told["approvers"] = list(outcome.approvers)
+    told["approvers_needed"] = outcome.needed
+    return told
 
 
 def _pick(*codes: int) -> dict[int | str, dict[str, object]]:

@@ -1,0 +1,71 @@
+"""What a decision takes: how many people, a second factor, and who may not. From [[policy.approvals]] of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from policy.verdict import Severity
+from proxy.model import HoldRequest, Operator, Requester
+from proxy.policies import ApprovalEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Of one hold.
+
+    Attributes:
+        approvers: distinct people who must approve.
+        second_factor: each of them with a code of his device.
+        break_glass: whether one of them may do it alone, loudly.
+    """
+
+    approvers: int = 1
+    second_factor: bool = False
+    break_glass: bool = True
+
+
+def needs(entries: Sequence[ApprovalEntry], request: HoldRequest) -> Needs:
+    """Of the entries that match, the most demanding of each."""
+    matching = [e for e in entries if _matches(e, request)]
+    return Needs(
+        max((e.approvers for e in matching), default=1),
+        any(e.second_factor for e in matching),
+        all(e.break_glass for e in matching),
+    )
+
+
+def _matches(entry: ApprovalEntry, request: HoldRequest) -> bool:
+    who = request.requester
+    return (
+        Severity[request.severity.upper()] >= Severity[entry.min_severity.upper()]
+        and _any(who.database, entry.databases)
+        and _any(who.role, entry.roles)
+        and _any(who.application_name, entry.applications)
+        and (not entry.environments or request.environment in entry.environments)
+        and (not entry.rules or any(_any(rule_id, entry.rules) for rule_id in request.rule_ids))
+    )
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, p) for p in patterns)
+
+
+def why_not(operator: Operator, request: HoldRequest) -> str:
+    """Why this operator may not decide this hold; empty when he may."""
+    if not operator.role.may_decide:
+        return f"the role {operator.role} may not decide"
+    if is_own(operator, request.requester):
+        return "a requester never decides his own statement"
+    if operator.databases and not _any(request.requester.database, operator.databases):
+        return f"you decide for {', '.join(operator.databases)}, not for database {request.requester.database}"
+    if operator.max_severity and Severity[request.severity.upper()] > Severity[operator.max_severity.upper()]:
+        return f"you decide up to severity {operator.max_severity}; this one is {request.severity}"
+    return ""
+
+
+def is_own(operator: Operator, requester: Requester) -> bool:
+    """By database role or client certificate. An e-mail address counts as its local part, too."""
+    names = {operator.name, operator.name.partition("@")[0], *operator.database_roles}
+    return requester.role in names or (bool(requester.certificate) and requester.certificate in names)

@@ -1,0 +1,116 @@
+"""Looking things up in the audit log: newest first, read backwards in blocks, so that a question about today does not read the year."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from proxy.holds_json import Json
+
+_BLOCK: Final = 1 << 16
+#: Columns of the CSV; the whole record is in JSON Lines.
+COLUMNS: Final = (
+    "seq", "at", "event", "hold_id", "environment", "role", "database", "application_name", "client_addr", "operator", "reason",
+    "rule_ids", "relations", "outcome", "script", "script_sha256", "hash",
+)  # fmt: skip
+
+Record = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which records; an empty field is any.
+
+    Attributes:
+        since, until: of the record's time, inclusive and exclusive; aware.
+        text: anywhere in the script, reason, outcome, names and rules; case does not matter.
+        before: only records with a smaller number.
+    """
+
+    text: str = ""
+    event: str = ""
+    role: str = ""
+    database: str = ""
+    application: str = ""
+    operator: str = ""
+    rule: str = ""
+    hold: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+
+    def matches(self, record: Record) -> bool:
+        for wanted, key in (
+            (self.event, "event"),
+            (self.role, "role"),
+            (self.database, "database"),
+            (self.application, "application_name"),
+            (self.operator, "operator"),
+        ):
+            if wanted and record.get(key) != wanted:
+                return False
+        rules = record.get("rule_ids")
+        if self.rule and (not isinstance(rules, list) or self.rule not in rules):
+            return False
+        if self.hold is not None and record.get("hold_id") != self.hold:
+            return False
+        if self.before is not None and int(str(record.get("seq", 0))) >= self.before:
+            return False
+        at = datetime.fromisoformat(str(record["at"]))
+        if (self.until is not None and at >= self.until) or (self.since is not None and at < self.since):
+            return False
+        return not self.text or self.text.lower() in json.dumps(record, ensure_ascii=False).lower()
+
+
+def search(path: Path, query: Query) -> Iterator[Record]:
+    """Records that match, newest first. Lines that are no records are left out; `verify` tells of those. Raises OSError."""
+    for line in _backwards(path):
+        try:
+            record = json.loads(line)
+            found = query.matches(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if query.since is not None and datetime.fromisoformat(str(record["at"])) < query.since:
+            return
+        if found:
+            yield record
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        rest = b""
+        while position > 0:
+            start = max(0, position - _BLOCK)
+            file.seek(start)
+            lines = (file.read(position - start) + rest).split(b"\n")
+            rest = lines[0]
+            position = start
+            yield from (line for line in reversed(lines[1:]) if line)
+        if rest:
+            yield rest
+
+
+def as_csv(records: Iterator[Record]) -> Iterator[str]:
+    """Lines of CSV (RFC 4180), the header first. What a spreadsheet would take for a formula begins with an apostrophe."""
+    yield _line(list(COLUMNS))
+    for record in records:
+        yield _line([_cell(record.get(name)) for name in COLUMNS])
+
+
+def _cell(value: Json) -> str:
+    text = "" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _line(cells: list[str]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue()

@@ -1,0 +1,233 @@
+"""Pages about operators: all of them for admins, one's own account for everybody."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import segno
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+from pyotp import TOTP
+
+from policy.verdict import Severity
+from proxy.console.sessions import Visitor, WebSessions
+from proxy.console.signin import NotAllowedError, SignIn, require
+from proxy.console.views import Views
+from proxy.model import AuditEntry, AuditEvent, Operator, Role
+from proxy.operators import OperatorError
+from proxy.seams import LockedOutError
+from proxy.services import Services
+
+#: Lifetimes of API tokens to choose from, in days.
+TOKEN_DAYS: Final = (1, 7, 30, 90, 365)
+_DAY_S: Final = 86400.0
+
+
+class PeoplePages:
+    """/people, /account."""
+
+    def __init__(self, services: Services, signin: SignIn, sessions: WebSessions, views: Views) -> None:
+        self._services = services
+        self._signin = signin
+        self._sessions = sessions
+        self._views = views
+
+    def routes(self) -> APIRouter:
+        router = APIRouter(include_in_schema=False)
+        router.add_api_route("/people", self._people, methods=["GET"])
+        router.add_api_route("/people/add", self._add, methods=["POST"])
+        router.add_api_route("/people/change", self._change, methods=["POST"])
+        router.add_api_route("/account", self._account, methods=["GET"])
+        router.add_api_route("/account/password", self._password, methods=["POST"])
+        router.add_api_route("/account/second-factor", self._second_factor, methods=["POST"])
+        router.add_api_route("/account/token", self._token, methods=["POST"])
+        router.add_api_route("/account/token/revoke", self._revoke, methods=["POST"])
+        return router
+
+    async def _changed(self, visitor: Visitor, name: str, what: str) -> None:
+        """On record before it is done. Raises AuditError."""
+        await self._services.audit.append(
+            AuditEntry(AuditEvent.OPERATOR_CHANGED, operator=visitor.operator.name, outcome=what, detail={"about": name})
+        )
+
+    # --- all operators ------------------------------------------------------------------------------------------
+
+    async def _people(self, request: Request) -> Response:
+        visitor = await self._signin.visitor(request)
+        require(visitor, Role.ADMIN, Role.AUDITOR)
+        return await self._show_people(request, visitor)
+
+    async def _show_people(
+        self, request: Request, visitor: Visitor, *, error: str = "", status: int = 200, secret: str = "", about: str = ""
+    ) -> Response:
+        return self._views.page(
+            request,
+            "people.html",
+            visitor=visitor,
+            status=status,
+            people=await self._services.operators.people(),
+            roles=[str(r) for r in Role],
+            severities=[s.label for s in Severity],
+            error=error,
+            secret=secret,
+            about=about,
+        )
+
+    async def _add(
+        self,
+        request: Request,
+        name: Annotated[str, Form(max_length=120)],
+        role: Annotated[Role, Form()],
+        databases: Annotated[str, Form(max_length=2000)] = "",
+        max_severity: Annotated[str, Form(pattern="^(low|medium|high|critical|)$")] = "",
+        database_roles: Annotated[str, Form(max_length=2000)] = "",
+        may_skip_backup: Annotated[bool, Form()] = False,
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        require(visitor, Role.ADMIN)
+        name = name.strip()
+        if await self._services.operators.get(name) is not None:
+            return await self._show_people(request, visitor, error=f"there is an operator {name} already", status=409)
+        try:
+            await self._changed(visitor, name, f"added as {role}")
+            token = await self._services.operators.add(
+                name,
+                role,
+                databases=_words(databases),
+                max_severity=max_severity,
+                database_roles=_words(database_roles),
+                may_skip_backup=may_skip_backup,
+            )
+        except OperatorError as error:
+            return await self._show_people(request, visitor, error=str(error), status=422)
+        return await self._show_people(request, visitor, secret=token, about=name)
+
+    async def _change(
+        self,
+        request: Request,
+        name: Annotated[str, Form(max_length=120)],
+        action: Annotated[str, Form(pattern="^(disable|enable|remove|forget-second-factor)$")],
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        require(visitor, Role.ADMIN)
+        if name == visitor.operator.name:
+            return await self._show_people(request, visitor, error="another admin must do that to you", status=409)
+        operators = self._services.operators
+        await self._changed(visitor, name, action)
+        match action:
+            case "disable" | "enable":
+                await operators.set_disabled(name, action == "disable")
+            case "remove":
+                await operators.remove(name)
+            case _:
+                await operators.remove_totp(name)
+        return RedirectResponse("/people", 303)
+
+    # --- one's own ----------------------------------------------------------------------------------------------
+
+    async def _account(self, request: Request) -> Response:
+        return await self._show_account(request, await self._signin.visitor(request))
+
+    async def _show_account(
+        self, request: Request, visitor: Visitor, *, error: str = "", done: str = "", status: int = 200, secret: str = "", totp: str = ""
+    ) -> Response:
+        operator = await self._services.operators.get(visitor.operator.name)
+        person = next((p for p in await self._services.operators.people() if p.operator.name == visitor.operator.name), None)
+        if not totp and operator is not None and not operator.second_factor:
+            totp = await self._services.operators.begin_totp(operator.name)
+        return self._views.page(
+            request,
+            "account.html",
+            visitor=visitor,
+            status=status,
+            person=person,
+            operator=operator or visitor.operator,
+            token_days=TOKEN_DAYS,
+            error=error,
+            done=done,
+            secret=secret,
+            totp=totp,
+            qr=_qr(visitor.operator, totp) if totp else "",
+        )
+
+    async def _password(
+        self,
+        request: Request,
+        new: Annotated[str, Form(max_length=1000)],
+        again: Annotated[str, Form(max_length=1000)],
+        current: Annotated[str, Form(max_length=1000)] = "",
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        operators = self._services.operators
+        if visitor.operator.source != "local":
+            raise NotAllowedError(f"your password is kept by {visitor.operator.source}, not here")
+        person = next(p for p in await operators.people() if p.operator.name == visitor.operator.name)
+        try:
+            if person.has_password and await operators.by_password(visitor.operator.name, current) is None:
+                return await self._show_account(request, visitor, error="the current password is wrong", status=403)
+        except LockedOutError:
+            return await self._show_account(request, visitor, error="too many wrong passwords; wait a while", status=429)
+        if new != again:
+            return await self._show_account(request, visitor, error="the two new passwords differ", status=422)
+        try:
+            await self._changed(visitor, visitor.operator.name, "password set")
+            await operators.set_password(visitor.operator.name, new)
+        except OperatorError as error:
+            return await self._show_account(request, visitor, error=str(error), status=422)
+        # All sessions ended with it; this browser gets a new one.
+        fresh = await self._sessions.begin(visitor.operator, visitor.source, request.client.host if request.client else "local")
+        response = await self._show_account(request, fresh, done="The password is set; all other browsers are signed out.")
+        self._signin.keep(response, fresh.session_id)
+        return response
+
+    async def _second_factor(
+        self,
+        request: Request,
+        action: Annotated[str, Form(pattern="^(confirm|remove)$")],
+        code: Annotated[str, Form(max_length=20)],
+        secret: Annotated[str, Form(pattern="^[A-Z2-7]{0,64}$")] = "",
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        operators, name = self._services.operators, visitor.operator.name
+        current = await operators.get(name)
+        try:
+            if current is not None and current.second_factor:
+                # Whoever found an open browser must not replace the device.
+                if not await operators.check_totp(name, code):
+                    return await self._show_account(request, visitor, error="the code is wrong, or was used before", status=403)
+                await self._changed(visitor, name, "second factor removed")
+                await operators.remove_totp(name)
+                return await self._show_account(request, visitor, done="The second factor is removed.")
+            if action != "confirm" or len(secret) < 16 or not await operators.confirm_totp(name, secret, code):
+                return await self._show_account(request, visitor, error="the code does not fit; try the next one", status=422, totp=secret)
+            await self._changed(visitor, name, "second factor set up")
+        except LockedOutError:
+            return await self._show_account(request, visitor, error="too many wrong codes; wait a while", status=429)
+        return await self._show_account(request, visitor, done="The second factor is set up.")
+
+    async def _token(
+        self, request: Request, name: Annotated[str, Form(max_length=120)], days: Annotated[int, Form(ge=1, le=3650)]
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        try:
+            await self._changed(visitor, visitor.operator.name, f"token {name.strip()} made")
+            token = await self._services.operators.add_token(visitor.operator.name, name.strip(), days * _DAY_S)
+        except OperatorError as error:
+            return await self._show_account(request, visitor, error=str(error), status=422)
+        return await self._show_account(request, visitor, secret=token)
+
+    async def _revoke(self, request: Request, name: Annotated[str, Form(max_length=120)]) -> Response:
+        visitor = await self._signin.changing(request)
+        await self._changed(visitor, visitor.operator.name, f"token {name} revoked")
+        await self._services.operators.revoke_token(visitor.operator.name, name)
+        return RedirectResponse("/account", 303)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.replace(",", " ").split() if word]
+
+
+def _qr(operator: Operator, secret: str) -> str:
+    """A data: address of the picture that an authenticator reads (otpauth://)."""
+    uri = TOTP(secret).provisioning_uri(name=operator.name, issuer_name="pghold")
+    return str(segno.make(uri, error="m").svg_data_uri(scale=4, border=2, dark="#000", light="#fff"))

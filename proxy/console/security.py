@@ -1,0 +1,139 @@
+"""What every answer of the console has, and what no request may be: headers, sizes, rates, and who is let in.
+
+The idea. One middleware, outside of everything: it refuses bodies that are too large, requests from other sites that would change
+something (by Origin and Sec-Fetch-Site; forms carry a token besides), and puts the security headers on every answer. The policy for
+content allows nothing but our own files: no inline script or style, no other host, no frame around us.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_LIMIT_BYTES: Final = 256 << 10
+_CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # With no-referrer a browser sends "Origin: null" along with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        own_origin: of the console's public address, as in the Origin header; empty: that of the request's Host.
+        tls: whether browsers come by https, so that they may be told to keep to it.
+    """
+
+    def __init__(self, app: ASGIApp, *, own_origin: str = "", tls: bool = False) -> None:
+        self._app = app
+        self._own_origin = own_origin
+        self._tls = tls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        response = self._refusal(scope, headers)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    out.setdefault(name, value)
+                out.setdefault("Cache-Control", "no-store")
+                if self._tls:
+                    out.setdefault("Strict-Transport-Security", "max-age=31536000")
+            await send(message)
+
+        await (response or self._app)(scope, receive, with_headers)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        size = headers.get("content-length", "0")
+        if not (size.isascii() and size.isdigit()) or int(size) > BODY_LIMIT_BYTES or "transfer-encoding" in headers:
+            return _problem(413, "too large", f"a body has a length, and at most {BODY_LIMIT_BYTES} bytes", scope)
+        if scope["method"] not in _SAFE_METHODS and not self._same_site(headers):
+            return _problem(403, "from another site", "requests that change something are taken from the console's own pages only", scope)
+        return None
+
+    def _same_site(self, headers: Headers) -> bool:
+        """Browsers say where a request comes from; what says nothing is no browser, and has no cookie that another site could use."""
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = headers.get("origin")
+        if origin is None:
+            return True
+        if self._own_origin:
+            return origin == self._own_origin
+        return urlsplit(origin).netloc == headers.get("host", "")
+
+
+def _problem(status: int, title: str, detail: str, scope: Scope) -> Response:
+    if scope["path"].startswith("/api/"):
+        body = {"title": title, "status": status, "detail": detail}
+        return JSONResponse(body, status, media_type="application/problem+json")
+    return PlainTextResponse(f"{title}: {detail}\n", status)
+
+
+class RateLimit:
+    """So many failed attempts in so long for each key (an address), in a bounded table that forgets the oldest keys first."""
+
+    def __init__(self, attempts: int, per_s: float, keys: int = 10_000) -> None:
+        self._attempts = attempts
+        self._per_s = per_s
+        self._keys = keys
+        self._seen: OrderedDict[str, list[float]] = OrderedDict()
+
+    def allows(self, key: str) -> bool:
+        """Whether one more attempt may be made now."""
+        return len(self._recent(key)) < self._attempts
+
+    def count(self, key: str) -> None:
+        """An attempt that failed."""
+        recent = self._recent(key)
+        self._seen.pop(key, None)
+        self._seen[key] = [*recent, time.monotonic()]
+        if len(self._seen) > self._keys:
+            self._seen.popitem(last=False)
+
+    def _recent(self, key: str) -> list[float]:
+        now = time.monotonic()
+        return [at for at in self._seen.get(key, []) if now - at < self._per_s]
+
+
+def local_path(target: str, otherwise: str = "/") -> str:
+    """A place of our own to go to after signing in; anything that a browser could take for another host is not."""
+    if not target.startswith("/") or target.startswith("//") or "\\" in target or any(ord(c) < 33 or ord(c) == 127 for c in target):
+        return otherwise
+    parts = urlsplit(target)
+    return otherwise if parts.scheme or parts.netloc else target
+
+
+def is_from(address: str, networks: list[str]) -> bool:
+    """Whether an address is in one of the networks; no address (a Unix socket) is not."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    if found.version == 6 and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found.version == n.version and found in n for n in map(ip_network, networks))
