@@ -64,27 +64,37 @@ def approve(
     hold_id: IdArgument,
     phrase: Annotated[str | None, typer.Option(help="The approval phrase; asked for on a terminal.", show_default=False)] = None,
     reason: Annotated[str | None, typer.Option(help="Why it may run; asked for on a terminal.", show_default=False)] = None,
+    code: Annotated[str, typer.Option(help="Of your second factor, where one is needed.", show_default=False)] = "",
+    break_glass: Annotated[bool, typer.Option("--break-glass", help="Alone, where several people are needed; loud.")] = False,
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
 ) -> None:
     """Let a held statement run, once."""
-    _settle(hold_id, True, phrase, reason, as_json, console, token)
+    _settle(hold_id, True, phrase, reason, {"code": code, "break_glass": break_glass}, as_json, console, token)
 
 
 def deny(
     hold_id: IdArgument,
     reason: Annotated[str | None, typer.Option(help="Why it may not run; the client is told.", show_default=False)] = None,
+    suggest: Annotated[str, typer.Option(help="The statement to send instead; the client is told.", show_default=False)] = "",
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
 ) -> None:
     """Refuse a held statement; its client gets an error."""
-    _settle(hold_id, False, None, reason, as_json, console, token)
+    _settle(hold_id, False, None, reason, {"suggestion": suggest}, as_json, console, token)
 
 
 def _settle(
-    hold_id: int, approving: bool, phrase: str | None, reason: str | None, as_json: bool, console: str | None, token: str | None
+    hold_id: int,
+    approving: bool,
+    phrase: str | None,
+    reason: str | None,
+    more: dict[str, str | bool],
+    as_json: bool,
+    console: str | None,
+    token: str | None,
 ) -> None:
     from proxy.cli.client import Client, ClientError
 
@@ -104,12 +114,14 @@ def _settle(
             phrase = typer.prompt("Type the approval phrase (YES I UNDERSTAND THE RISKS, unless yours is another)", err=True)
         if reason is None:
             reason = typer.prompt("Reason", err=True)
-    body = {"reason": reason, **({"phrase": phrase} if approving else {})}
+    body = {"reason": reason, **more, **({"phrase": phrase} if approving else {})}
     hold = client.request("POST", f"/holds/{hold_id}/{'approve' if approving else 'deny'}", json=body)
     if as_json:
         print(json.dumps(hold))
     else:
-        print(f"Hold {hold_id} is {hold['state']}.")
+        missing_people = hold["approvers_needed"] - len(hold["approvers"])
+        still = f": {missing_people} more must approve" if hold["state"] == "pending" else ""
+        print(f"Hold {hold_id} is {hold['state']}{still}.")
 
 
 def watch(as_json: JsonOption = False, console: ConsoleOption = None, token: TokenOption = None) -> None:

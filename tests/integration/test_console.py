@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -295,7 +297,19 @@ def test_break_glass_is_one_person_and_loud(careful: Pghold, table: str) -> None
     client.join(10)
     assert client.error is None
     assert careful.hold(hold_id)["decision"]["break_glass"] is True
-    assert [r["reason"] for r in careful.audit() if r["event"] == "break-glass"] == ["the site is down"]
+    assert [r["reason"] for r in careful.audit() if r["event"] == "break-glass" and r["hold_id"] == hold_id] == ["the site is down"]
+
+
+def test_the_command_line_is_told_that_another_must_approve_and_has_break_glass(careful: Pghold, table: str) -> None:
+    client, hold_id = held(careful, f"DROP TABLE {table}")
+    command = [sys.executable, "-m", "proxy", "approve", str(hold_id), "--phrase", PHRASE, "--reason", "cli"]
+    place = ["--console", careful.console, "--token", careful.token]
+    first = subprocess.run([*command, *place], capture_output=True, text=True)
+    assert (first.returncode, first.stdout) == (0, f"Hold {hold_id} is pending: 1 more must approve.\n")
+    second = subprocess.run([*command, "--break-glass", *place], capture_output=True, text=True)
+    assert (second.returncode, second.stdout) == (0, f"Hold {hold_id} is approved.\n")
+    client.join(10)
+    assert client.error is None
 
 
 def test_break_glass_can_be_forbidden(careful: Pghold) -> None:
