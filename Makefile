@@ -22,16 +22,20 @@ help: ## list the targets
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $@
 
+tests/node/node_modules/installed: tests/node/package-lock.json
+	@command -v npm >/dev/null || { echo "needs Node.js with npm, for the browser and login tests" >&2; exit 1; }
+	@cd tests/node && npm ci --silent --no-audit --no-fund && touch node_modules/installed
+
 run: .venv/installed ## start it: embedded PostgreSQL, or UPSTREAM=postgresql://…
 	@$(BIN)/pghold run $(if $(UPSTREAM),--upstream '$(UPSTREAM)') $(RUN_ARGS)
 
 demo: .venv/installed ## play the README's session by itself
 	@$(BIN)/python -m proxy.demo
 
-test: .venv/developer ## all tests, those with real PostgreSQL servers included
+test: .venv/developer tests/node/node_modules/installed ## all tests, those with real PostgreSQL servers included
 	$(BIN)/python -m pytest
 
-integration: .venv/developer ## only the tests with real servers
+integration: .venv/developer tests/node/node_modules/installed ## only the tests with real servers
 	$(BIN)/python -m pytest tests/integration
 
 check: .venv/developer ## what CI checks beside the tests
