@@ -27,6 +27,7 @@ from proxy.console import make_console
 from proxy.core import CoreSettings, Mode
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
+from proxy.grants import SqlGrants
 from proxy.holds import SqlHoldBook
 from proxy.isolation import IsolatedJudges
 from proxy.judging import Judging
@@ -49,6 +50,8 @@ from proxy.upstream import Connector
 _DESCRIPTORS = 65536
 #: So often is what was allowed counted for the picture of activity.
 _SAMPLE_S = 5.0
+#: Grants and holds that nobody waits for are expired this often.
+_SWEEP_S = 2.0
 #: Of a change of the policy, on record.
 _DIFF_CHARACTERS = 20_000
 
@@ -149,6 +152,11 @@ class App:
             drain_timeout_s=settings.drain_timeout_s,
             high_water_bytes=settings.hold_high_water_bytes,
             max_script_bytes=settings.max_script_bytes,
+            looks=settings.look_before_release,
+            retry_timeout_s=settings.retry_timeout_s,
+        )
+        self._grants = SqlGrants(
+            self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
         totals = Totals()
         self._services: Services
@@ -158,6 +166,7 @@ class App:
             judging=self._judging,
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
+                grants=self._grants,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
@@ -175,10 +184,12 @@ class App:
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
         self._tasks.spawn(_sample(activity), "activity")
+        self._tasks.spawn(self._keep_sweeping(), "grants")
         self._services = Services(
             settings=settings,
             store=self._store,
             book=self._book,
+            grants=self._grants,
             approvals=SqlApprovals(self._store, self._clock),
             audit=self._audit,
             sessions=self._server,
@@ -266,6 +277,14 @@ class App:
                 )
                 self._policy_text = text
         return f"profile {policies.profile}, {len(policies.file.rules)} policy rules, certificates"
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                await self._grants.sweep()
+            except (StoreError, AuditError) as error:
+                self._log.warning("grants not swept", error=str(error))
 
     async def _problems(self) -> list[str]:
         found: list[str] = []

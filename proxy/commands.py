@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from policy.context import Context
 from proxy.events import Timer
+from proxy.look import Sight
 from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState
 
 
@@ -44,7 +45,7 @@ class JudgeScript:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """Store the hold; report HoldOpened or OpenFailed."""
+    """Store the hold; report HoldOpened or OpenFailed, or Granted when an earlier decision covers it."""
 
     request: HoldRequest
 
@@ -56,6 +57,14 @@ class MoveHold:
     hold_id: HoldId
     to: HoldState
     outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeHold:
+    """Store what the hold is about, best effort: operators see it."""
+
+    hold_id: HoldId
+    sight: Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,7 @@ Command = (
     | JudgeScript
     | OpenHold
     | MoveHold
+    | DescribeHold
     | ExpireHold
     | StartTimer
     | StopTimer

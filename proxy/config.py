@@ -134,6 +134,13 @@ class Settings(BaseSettings):
     hold_timeout_s: float = Field(600, gt=0, description="How long a statement may wait for a decision.")
     hold_timeout_in_transaction_s: float = Field(60, gt=0, description="The same inside a transaction, whose locks stay.")
     heartbeat_s: float = Field(15, gt=0, description="How often a waiting client is told so.")
+    retry_timeout_s: float = Field(
+        3600, gt=0, description="How long a statement nobody waits for can be approved, and then how long it may be sent again."
+    )
+    session_grant_max_s: float = Field(3600, ge=0, description="The longest grant for a whole session; 0: there are none.")
+    look_before_release: bool = Field(
+        True, description="Ask the session what a held statement is about, and again before it runs: what changed is held again."
+    )
     max_pending_holds: int = Field(20000, ge=1, description="More statements than this are refused, not held.")
     hold_high_water_bytes: int = Field(1 << 20, ge=1024, description="What a client may send on while its statement waits.")
     max_script_bytes: int = Field(128 << 20, ge=1024, description="The longest Query or Parse.")

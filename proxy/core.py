@@ -10,12 +10,17 @@ A held message goes through these stages; every arrow to the right is one event:
 
     JUDGING  --Judged-->     as judged                  (long scripts only, judged off the event loop)
     OPENING  --HoldOpened--> NOTING                     (the store has it; the frontend got its NOTICE)
-    NOTING   --Recorded-->   PENDING                    (the audit log has it)
+             --Granted-->    SETTLING                   (an earlier decision covers it)
+    NOTING   --Recorded-->   PENDING                    (the audit log has it), or refused, where the client does not wait
     PENDING  --HoldResolved, HoldMoved, CancelRequested, Stop…--> SETTLING
-    SETTLING --Recorded-->   released or refused        (the decision is on disk before it takes effect)
+    SETTLING --Recorded-->   refused, or CHECKING       (the decision is on disk before it takes effect)
+    CHECKING --the look's answer--> released, or OPENING again, when what it is about is not what the operator saw
+
+Beside that, the session is asked what the held message is about (look.py), as soon as nothing is in flight that the question could
+disturb. Its answers come between the backend's other messages; while one is expected, `_sift` takes them out.
 
 What must always be true:
-- A message that needs a decision is sent to the backend from one place only, `_release`, and that is reached only from Recorded.
+- A message that needs a decision is sent to the backend from one place only, `_release`, and that is reached only behind Recorded.
 - The held message's own bytes are sent, never a re-encoding.
 - A refusal leaves the backend in the state in which the same statement's failure would have left it: with nothing in flight and
   no transaction open we answer ourselves; otherwise a message that must fail goes in its place and its error becomes ours.
@@ -27,7 +32,8 @@ would keep its hold; we read on up to a high-water mark instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, assert_never
@@ -58,6 +64,7 @@ from proxy.commands import (
     CloseSession,
     Command,
     Count,
+    DescribeHold,
     ExpireHold,
     JudgeScript,
     MoveHold,
@@ -78,6 +85,7 @@ from proxy.events import (
     Event,
     FrontendLost,
     FrontendSent,
+    Granted,
     HoldMoved,
     HoldOpened,
     HoldResolved,
@@ -91,6 +99,7 @@ from proxy.events import (
     TimerFired,
 )
 from proxy.knowledge import Judge, Knowledge, combined
+from proxy.look import Look, Sight, difference, make_look
 from proxy.meaning import CHANGED, HARMLESS, Meaning
 from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
@@ -132,6 +141,15 @@ _STREAMED: Final = frozenset(b"TtVDdAcHGWn123Is")
 #: Needed whole: their bodies are read.
 _WHOLE: Final = frozenset(b"CEZSNv")
 
+#: What may be in flight when a question of ours is sent: nothing that could begin a COPY or take long.
+_ASKED_BEHIND: Final = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.CLOSE})
+#: The backend's answers to the question.
+_ANSWERS: Final = frozenset({B_PARSE_COMPLETE, B_BIND_COMPLETE, B_DATA_ROW, B_COMMAND_COMPLETE, B_CLOSE_COMPLETE, B_READY, B_ERROR})
+
+#: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
+_RECENT: Final = 8
+_RECENT_BYTES: Final = 1024
+
 _IN_COPY: Final = frozenset({F_COPY_DATA, F_COPY_DONE, F_COPY_FAIL, F_FLUSH, F_SYNC, F_TERMINATE})
 
 #: Fails in any state, has no effect before it does: the raw parser rejects it
@@ -142,6 +160,8 @@ STAND_IN_QUERY: Final = b"Q" + (len(_STAND_IN) + 5).to_bytes(4, "big") + _STAND_
 STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pghold\0" + _STAND_IN + b"\0\0\0"
 
 TERMINATE: Final = b"X\0\0\0\x04"
+
+_SKIPPED: Final = "skipped after an earlier error"
 
 
 class Mode(Enum):
@@ -162,6 +182,10 @@ class CoreSettings:
     drain_timeout_s: float = 30.0
     high_water_bytes: int = 1 << 20
     max_script_bytes: int = 128 << 20
+    #: Ask the session what a held script is about, and again before its release.
+    looks: bool = True
+    #: How long a hold for which nobody waits can be decided, and the client may then send it again.
+    retry_timeout_s: float = 3600.0
     #: Scripts longer than this that were not seen before are judged off the event loop.
     judge_inline_bytes: int = 4 << 10
 
@@ -172,6 +196,10 @@ class Stage(Enum):
     NOTING = auto()
     PENDING = auto()
     SETTLING = auto()
+    CHECKING = auto()
+
+
+_UNDECIDED: Final = frozenset({Stage.OPENING, Stage.NOTING, Stage.PENDING})
 
 
 @dataclass(slots=True, eq=False)
@@ -183,6 +211,10 @@ class Held:
         portal: of an Execute; the statement's name of a Parse.
         settlement: in SETTLING, what Recorded will do: None releases, bytes are the ErrorResponse that refuses.
         end: in SETTLING, the state that the hold ends in when it is refused.
+        sight: what it is about, as the operator could see it.
+        rejects: its client does not wait: it is refused as soon as the hold is there.
+        follows, difference: it was approved as another hold, for what is not there any more.
+        granted: it was decided before it came.
     """
 
     kind: Kind
@@ -199,12 +231,17 @@ class Held:
     heartbeats: int = 0
     timeout_s: float = 0.0
     why: str = ""
+    sight: Sight | None = None
+    rejects: bool = False
+    follows: HoldId | None = None
+    difference: tuple[str, ...] = ()
+    granted: bool = False
 
 
 class Core:
     """The machine. `handle` takes any event; `frontend_sent` and `backend_sent` are its fast entrances."""
 
-    def __init__(self, *, judge: Judge, knowledge: Knowledge, requester: Requester, settings: CoreSettings) -> None:
+    def __init__(self, *, judge: Judge, knowledge: Knowledge, requester: Requester, settings: CoreSettings, rejects: bool = False) -> None:
         self.tracker = Tracker()
         self.knowledge = knowledge
         self.allowed = 0
@@ -212,6 +249,15 @@ class Core:
         self._requester = requester
         self._settings = settings
         self._off = settings.mode is Mode.OFF
+        self._rejects = rejects
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+        self._open_series = False
+        # The question in flight; one that was answered; how many there were, and why there are no more.
+        self._look: Look | None = None
+        self._answered: Look | None = None
+        self._sifting = False
+        self._looks = 0
+        self._cannot_look = "" if settings.looks else "the settings say not to look"
         self._held: Held | None = None
         self._draining = False
         self._closed = False
@@ -272,6 +318,8 @@ class Core:
                 return self._backend_lost(reason)
             case HoldOpened(hold_id):
                 return self._hold_opened(hold_id)
+            case Granted(hold_id, decision, sight):
+                return self._granted(hold_id, decision, sight)
             case OpenFailed(reason):
                 return self._open_failed(reason)
             case HoldResolved(hold_id, decision):
@@ -300,6 +348,8 @@ class Core:
         match event:
             case HoldOpened(hold_id):
                 return [MoveHold(hold_id, HoldState.ABANDONED, "the session ended while the hold was opened")]
+            case Granted(hold_id):
+                return [MoveHold(hold_id, HoldState.ABANDONED, "the session ended before it could run")]
             case HoldResolved(hold_id, decision):
                 return self._too_late(hold_id, decision)
             case _:
@@ -373,16 +423,20 @@ class Core:
             if end > size or end < position + 5:
                 return position
             if kind == F_QUERY:
-                judgement = self._judge.settled(data[position + 5 : end - 1], self.knowledge.context())
+                script = data[position + 5 : end - 1]
+                judgement = self._judge.settled(script, self.knowledge.context())
                 if judgement is None or not judgement.plain or data[end - 1]:
                     return position
                 self.allowed += 1
                 append(QUERY)
+                self._recent.append(script if end - position < _RECENT_BYTES else script[:_RECENT_BYTES])
+                self._open_series = False
             elif kind == F_SYNC:
                 if end - position != 5:
                     return position
                 append(SYNC)
                 tracker.series += 1
+                self._open_series = False
             elif kind == F_BIND:
                 portal_end = data.find(0, position + 5, end)
                 statement_end = data.find(0, portal_end + 1, end)
@@ -394,24 +448,30 @@ class Core:
                 ):
                     return position
                 append(BIND)
+                self._open_series = True
             elif kind == F_EXECUTE:
                 portal_end = data.find(0, position + 5, end)
                 if portal_end < 0 or end - portal_end > 5 or portals.settled(data[position + 5 : portal_end]) is not HARMLESS:
                     return position
                 append(EXECUTE)
+                self._open_series = True
             elif kind == F_DESCRIBE:
                 if end - position > SMALL_LIMIT_BYTES:
                     return position
                 append(DESCRIBE)
+                self._open_series = True
             elif kind == F_PARSE:
                 name_end = data.find(0, position + 5, end)
                 script_end = data.find(0, name_end + 1, end)
                 if name_end < 0 or script_end < 0 or statements.settled(data[position + 5 : name_end]) is not HARMLESS:
                     return position
-                judgement = self._judge.settled(data[name_end + 1 : script_end], self.knowledge.context())
+                script = data[name_end + 1 : script_end]
+                judgement = self._judge.settled(script, self.knowledge.context())
                 if judgement is None or not judgement.plain:
                     return position
                 append(PARSE)
+                self._recent.append(script if len(script) < _RECENT_BYTES else script[:_RECENT_BYTES])
+                self._open_series = True
             elif kind != F_COPY_DATA and (kind != F_FLUSH or end - position != 5):
                 return position
             position = end
@@ -476,8 +536,10 @@ class Core:
             self._close_name(data, position, end)
         elif kind == F_SYNC:
             tracker.sent_sync()
+            self._open_series = tracker.copy == CopyMode.IN and self._open_series
         elif kind == F_DESCRIBE:
             tracker.requests.append(DESCRIBE)
+            self._open_series = True
         elif kind in (F_COPY_DONE, F_COPY_FAIL):
             tracker.sent_copy_end()
         elif kind == F_TERMINATE:
@@ -606,6 +668,7 @@ class Core:
         return end
 
     def _name_statement(self, name: bytes, script: bytes, judgement: Judgement) -> None:
+        self._open_series = True
         meaning = HARMLESS if judgement.plain else Meaning(judgement, script, self.knowledge.generation)
         self.knowledge.statements.assign(name, meaning, self.tracker.series)
         self.tracker.requests.append(_Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
@@ -644,6 +707,7 @@ class Core:
         )
 
     def _open_portal(self, portal: bytes, meaning: Meaning) -> None:
+        self._open_series = True
         portals = self.knowledge.portals
         if meaning is HARMLESS and portals.settled(portal) is HARMLESS:
             self.tracker.requests.append(BIND)
@@ -654,6 +718,7 @@ class Core:
     def _close_name(self, data: bytes, position: int, end: int) -> None:
         if end - position < 7 or data.find(0, position + 6, end) != end - 1:
             raise RemoteProtocolError("invalid message format")
+        self._open_series = True
         name = data[position + 6 : end - 1]
         kind = data[position + 5]
         if kind not in (ord("S"), ord("P")):
@@ -670,6 +735,9 @@ class Core:
         """Send the message itself, and follow what becomes of it."""
         effects = tuple(s.effects for s in held.judgement.statements)
         out: list[Command] = []
+        self._open_series = held.kind is Kind.EXECUTE
+        if held.script:
+            self._recent.append((held.judgement.display.encode() or held.script)[:_RECENT_BYTES])
         if held.kind is Kind.QUERY:
             self._send_query(held.frame, effects, out, held)
         elif held.kind is Kind.EXECUTE:
@@ -690,6 +758,7 @@ class Core:
             self.tracker.requests.append(_Running(self, Kind.QUERY, effects, -1, held))
         else:
             self.tracker.requests.append(QUERY)
+        self._open_series = False
         out.append(SendToBackend(frame))
 
     def _hold(self) -> list[Command]:
@@ -709,12 +778,27 @@ class Core:
             held.stage = Stage.SETTLING
             held.settlement = self._encoded(replies.denied_by_policy(held.judgement))
             return [count, Record(self._entry(AuditEvent.DENIED_BY_POLICY, held))]
+        return [count, *self._open(held)]
+
+    def _open(self, held: Held) -> list[Command]:
         # A series without its Sync yet is an implicit transaction: locks of its earlier statements stay as well.
         in_transaction = self.tracker.transaction_status != IDLE or bool(self.tracker.requests)
         settings = self._settings
+        held.rejects = self._rejects
         held.timeout_s = settings.hold_timeout_in_transaction_s if in_transaction else settings.hold_timeout_s
+        if held.rejects:
+            held.timeout_s = settings.retry_timeout_s
         held.stage = Stage.OPENING
-        return [count, OpenHold(self._petition(held).request(held.timeout_s, in_transaction))]
+        request = self._petition(held).request(
+            held.timeout_s,
+            in_transaction,
+            waits=not held.rejects,
+            follows=held.follows,
+            difference=held.difference,
+            recent=tuple(script.decode("utf-8", "backslashreplace") for script in self._recent),
+        )
+        # Asked first, so that the server answers while the store writes.
+        return [*self._ask(held), OpenHold(request)]
 
     def _hold_opened(self, hold_id: HoldId) -> list[Command]:
         held = self._held
@@ -722,13 +806,35 @@ class Core:
             return [MoveHold(hold_id, HoldState.WITHDRAWN, "the statement was withdrawn while the hold was opened")]
         held.hold_id = hold_id
         held.stage = Stage.NOTING
-        notice = replies.held_notice(hold_id, held.judgement, held.timeout_s)
-        return [
-            *self._insert(self._encoded(notice)),
-            StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
-            StartTimer(Timer.EXPIRY, held.timeout_s),
-            Record(self._entry(AuditEvent.HELD, held)),
-        ]
+        out: list[Command] = []
+        if held.sight is not None:
+            out.append(DescribeHold(hold_id, held.sight))
+        if not held.rejects:
+            notice = replies.held_notice(hold_id, held.judgement, held.timeout_s, held.difference)
+            out += [
+                *self._insert(self._encoded(notice)),
+                StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
+                StartTimer(Timer.EXPIRY, held.timeout_s),
+            ]
+        return [*out, Record(self._entry(AuditEvent.HELD, held, outcome="" if not held.rejects else "the client does not wait"))]
+
+    def _granted(self, hold_id: HoldId, decision: Decision, sight: Sight | None) -> list[Command]:
+        held = self._held
+        if held is None or held.stage is not Stage.OPENING:
+            return [MoveHold(hold_id, HoldState.WITHDRAWN, "the statement was withdrawn before it could run")]
+        held.hold_id = hold_id
+        held.decision = decision
+        held.granted = True
+        held.sight = sight
+        held.stage = Stage.SETTLING
+        return [Record(self._entry(AuditEvent.GRANT_USED, held, operator=decision.operator, reason=decision.reason))]
+
+    def _reject(self, held: Held) -> list[Command]:
+        """Nobody waits: the hold stays, the message is refused."""
+        self._held = None
+        assert held.hold_id is not None
+        error = self._encoded(replies.not_waiting(held.judgement, held.hold_id, self._settings.retry_timeout_s))
+        return [*self._refuse(held, error), *self._go_on()]
 
     def _open_failed(self, reason: str) -> list[Command]:
         held = self._held
@@ -759,7 +865,7 @@ class Core:
 
     def _hold_resolved(self, hold_id: HoldId, decision: Decision) -> list[Command]:
         held = self._held
-        if held is None or held.hold_id != hold_id or held.stage is Stage.SETTLING:
+        if held is None or held.hold_id != hold_id or held.stage in (Stage.SETTLING, Stage.CHECKING):
             return self._too_late(hold_id, decision)
         held.decision = decision
         if held.stage is Stage.NOTING:
@@ -822,27 +928,23 @@ class Core:
             return []
         if held.stage is Stage.NOTING:
             held.stage = Stage.PENDING
+            if held.rejects:
+                return [] if self._look is not None else self._reject(held)
             if held.decision is not None:
                 return self._apply_decision(held)
             return self._scan_waiting()
         if held.stage is not Stage.SETTLING:
             return []
         if self.tracker.skipping:
-            return self._skip_held(held)
+            return self._skip_held(held, _SKIPPED)
+        if held.settlement is None:
+            return self._check(held)
         self._held = None
         out: list[Command] = []
-        if held.settlement is None:
-            if held.hold_id is not None:
-                out.append(MoveHold(held.hold_id, HoldState.RELEASED))
-            if held.judgement.verdict is Verdict.WARN and any(f.verdict is Verdict.WARN for f in held.judgement.findings):
-                out += self._insert(self._encoded(replies.warning(held.judgement)))
-            out += self._release(held)
-        else:
-            # An expiry and a denial are in the store already.
-            if held.hold_id is not None and held.end is HoldState.WITHDRAWN:
-                out.append(MoveHold(held.hold_id, held.end, held.why))
-            out += self._refuse(held, held.settlement)
-        return [*out, *self._go_on()]
+        # An expiry and a denial are in the store already.
+        if held.hold_id is not None and held.end is HoldState.WITHDRAWN:
+            out.append(MoveHold(held.hold_id, held.end, held.why))
+        return [*out, *self._refuse(held, held.settlement), *self._go_on()]
 
     def _record_failed(self, reason: str) -> list[Command]:
         # Safety: no record, no effect (test_core_holds: a release whose record fails is refused).
@@ -857,8 +959,164 @@ class Core:
         return [*out, *self._go_on()]
 
     def _release(self, held: Held) -> list[Command]:
-        """The only way for a dangerous message to the backend."""
-        return self._forward(held)
+        """The only way for a dangerous message to the backend: what lets it go is on record."""
+        self._held = None
+        out: list[Command] = []
+        if held.hold_id is not None:
+            out.append(MoveHold(held.hold_id, HoldState.RELEASED))
+        if held.judgement.verdict is Verdict.WARN and any(f.verdict is Verdict.WARN for f in held.judgement.findings):
+            out += self._insert(self._encoded(replies.warning(held.judgement)))
+        if held.granted and held.hold_id is not None and held.decision is not None:
+            out += self._insert(self._encoded(replies.granted_notice(held.hold_id, held.decision)))
+        return [*out, *self._forward(held), *self._go_on()]
+
+    # --- what it is about -------------------------------------------------------------------------------------------
+
+    def _ask(self, held: Held) -> list[Command]:
+        """Ask the session what the held message is about, if this is the moment for it; later `backend_sent` tries again."""
+        tracker = self.tracker
+        if (
+            self._cannot_look
+            or self._look is not None
+            or tracker.skipping
+            or tracker.copy != CopyMode.NONE
+            or tracker.transaction_status == FAILED_TRANSACTION
+            or any(r.kind not in _ASKED_BEHIND for r in tracker.requests)
+        ):
+            return []
+        look = make_look(_names(held.judgement), self._looks + 1, self.knowledge.client_encoding, has_sync=not self._open_series)
+        if look is None:
+            nothing = Sight(unbound="it names nothing that could be looked up")
+            if held.stage is Stage.CHECKING:
+                return self._checked(held, nothing)
+            held.sight = held.sight or nothing
+            return []
+        self._looks += 1
+        self._look = look
+        kinds = [Kind.PARSE, Kind.BIND, Kind.EXECUTE, Kind.CLOSE]
+        if look.has_sync:
+            kinds.append(Kind.SYNC)
+            tracker.series += 1
+        tracker.requests += [_Asked(self, kind, is_last=kind is kinds[-1]) for kind in kinds]
+        return [SendToBackend(look.messages)]
+
+    def look_over(self) -> None:
+        """The last answer to the question came, or it was skipped."""
+        self._answered, self._look = self._look, None
+
+    def look_failed(self, why: str) -> None:
+        if self._look is not None and not self._look.problem:
+            self._look.problem = why
+
+    def _looked(self) -> list[Command]:
+        """Take in the answer."""
+        look, self._answered = self._answered, None
+        assert look is not None
+        sight = look.sight(self.knowledge.server_encoding)
+        if sight.unbound:
+            self._cannot_look = sight.unbound
+        held = self._held
+        if held is None:
+            return []
+        if look.problem and self.tracker.skipping:
+            # The frontend's own series failed with the question, and it has not been told: the held message is what failed.
+            error = self._encoded(replies.look_failed(held.judgement, held.hold_id, look.problem))
+            return [*self._insert(error), *self._skip_held(held, look.problem)]
+        if look.problem and self.tracker.transaction_status == FAILED_TRANSACTION:
+            return self._settle(
+                AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, lambda j, i: replies.look_failed(j, i, look.problem), look.problem
+            )
+        if held.stage is Stage.CHECKING:
+            return self._checked(held, sight)
+        held.sight = sight
+        out: list[Command] = [] if held.hold_id is None else [DescribeHold(held.hold_id, sight)]
+        if held.rejects and held.stage is Stage.PENDING:
+            out += self._reject(held)
+        return out
+
+    def _check(self, held: Held) -> list[Command]:
+        """It may go: look once more whether it is still about what the operator saw, then release it."""
+        seen = held.sight
+        bound = held.hold_id is not None and (seen is None or not seen.unbound)
+        if not bound or self._cannot_look or self.tracker.transaction_status == FAILED_TRANSACTION:
+            return self._release(held)
+        if seen is None and self._look is None:
+            return self._release(held)  # there was no moment to look: the decision was about the text
+        held.stage = Stage.CHECKING
+        return [*self._ask(held), *self._scan_waiting()]
+
+    def _checked(self, held: Held, sight: Sight) -> list[Command]:
+        if held.sight is None:
+            return self._release(held)
+        cascades = b"cascade" in held.script.lower()
+        changed = difference(held.sight, sight, cascades=cascades)
+        if not changed:
+            return self._release(held)
+        # Safety: what was approved is not there any more (test_core_looks).
+        assert held.hold_id is not None
+        again = Held(held.kind, held.frame, held.script, held.judgement, held.bind, held.portal)
+        again.sight, again.follows, again.difference = sight, held.hold_id, changed
+        self._held = again
+        return [
+            Note(self._entry(AuditEvent.HELD_AGAIN, held, outcome="; ".join(changed)[:4000])),
+            MoveHold(held.hold_id, HoldState.WITHDRAWN, "what it is about changed after the decision: held again"),
+            *self._open(again),
+        ]
+
+    def _sift(self, chunk: bytes) -> list[Command]:
+        """While a question of ours is in flight: keep its answers, hand on everything else."""
+        data = self._stash + chunk if self._stash else chunk
+        self._stash = b""
+        size = len(data)
+        position = min(self._passing, size)
+        out: list[Command] = self._relayed(data[:position]) if position else []
+        while position < size and not self._closed:
+            if self._look is None:
+                out += self._relayed(data[position:])
+                break
+            if size - position < 5:
+                self._stash = data[position:]
+                break
+            kind = data[position]
+            end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+            if kind not in _ANSWERS or not isinstance(self.tracker.head(), _Asked) or end < position + 5:
+                end = min(end, size) if end >= position + 5 else size
+                out += self._relayed(data[position:end])
+            elif end > size:
+                self._stash = data[position:]
+                break
+            else:
+                out += self._take_answer(kind, data[position:end])
+            position = end
+            if self._answered is not None:
+                out += self._looked()
+        return out
+
+    def _relayed(self, data: bytes) -> list[Command]:
+        """Bytes of the backend that are the frontend's."""
+        self._sifting = True
+        commands = self.backend_sent(data)
+        self._sifting = False
+        return [SendToFrontend(data)] if commands is None else commands
+
+    def _take_answer(self, kind: int, message: bytes) -> list[Command]:
+        body = message[5:]
+        look = self._look
+        assert look is not None
+        try:
+            if kind == B_ERROR:
+                fields = _error_fields(body)
+                if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
+                    return self._relayed(message)
+                self.look_failed(fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question")
+                self._error_came(message, 0, len(message))
+            elif kind == B_DATA_ROW:
+                look.row = body
+            else:
+                self._reply(kind, body)
+        except ProtocolError as error:
+            return self._violated(RemoteProtocolError(f"from the server: {error}"))
+        return []
 
     def _refuse(self, held: Held, error: bytes | None) -> list[Command]:
         """Give the message the failure that `error` tells, in the backend's state as well as to the frontend.
@@ -881,8 +1139,8 @@ class Core:
         held = self._held
         self._held = None
         self._waiting = bytearray()
-        if held is None or held.hold_id is None:
-            return []
+        if held is None or held.hold_id is None or held.rejects:
+            return []  # where nobody waits, nobody is missed: the hold stays
         event = AuditEvent.ABANDONED if end is HoldState.ABANDONED else AuditEvent.WITHDRAWN
         return [MoveHold(held.hold_id, end, why), Note(self._entry(event, held, outcome=why))]
 
@@ -1035,6 +1293,8 @@ class Core:
         """Bytes of the backend. None: forward the chunk as it is."""
         if self._closed:
             return []
+        if self._look is not None and not self._sifting:
+            return self._sift(chunk)
         data = self._stash + chunk if self._stash else chunk
         size = len(data)
         position = 0
@@ -1109,16 +1369,19 @@ class Core:
         out += self._take_emitted()
         held = self._held
         if held is not None and tracker.skipping and held.stage is not Stage.SETTLING:
-            out += self._skip_held(held)
+            # A question of ours that failed has a reason to tell, in `_looked`.
+            if self._answered is None:
+                out += self._skip_held(held, _SKIPPED)
+        elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in _UNDECIDED)):
+            out += self._ask(held)
         elif self._draining:
             out += self._drain_if_quiet()
         return out
 
-    def _skip_held(self, held: Held) -> list[Command]:
-        """An earlier message of the series failed: the backend would skip the held one, so there is nothing to decide."""
+    def _skip_held(self, held: Held, why: str) -> list[Command]:
+        """The series failed before it: the backend would skip the held message, so there is nothing to decide."""
         self._held = None
         out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
-        why = "skipped after an earlier error"
         if held.hold_id is not None:
             out += [
                 MoveHold(held.hold_id, HoldState.WITHDRAWN, why),
@@ -1255,6 +1518,24 @@ class _Naming(Request):
         self._drop(self._name)
 
 
+class _Asked(Request):
+    """A message of our own question in flight: its answers are not for the frontend."""
+
+    __slots__ = ("_core", "_is_last")
+
+    def __init__(self, core: Core, kind: Kind, *, is_last: bool) -> None:
+        super().__init__(kind)
+        self._core = core
+        self._is_last = is_last
+
+    def dropped(self, sqlstate: bytes) -> None:
+        self._core.look_failed(_SKIPPED)
+
+    def ended(self) -> None:
+        if self._is_last:
+            self._core.look_over()
+
+
 class _Running(Request):
     """A script in flight that changes the session's state, or whose outcome belongs to a hold."""
 
@@ -1284,6 +1565,17 @@ class _Running(Request):
 
     def ended(self) -> None:
         self._core.running_ended(self._held, self._tags, self._failed)
+
+
+def _names(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    """What the script is about, for look.make_look."""
+    for statement in judgement.statements:
+        kind = "schema" if statement.kind.endswith(" SCHEMA") else "relation"
+        yield from ((kind, name) for name in statement.relations)
+    for finding in judgement.findings:
+        statements = judgement.statements
+        kind = statements[finding.statement].kind if finding.statement < len(statements) else ""
+        yield from (("schema" if kind.endswith(" SCHEMA") else "relation", name) for name in finding.relations)
 
 
 def _error_fields(body: bytes) -> dict[int, bytes]:

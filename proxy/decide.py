@@ -42,6 +42,8 @@ class Answer:
         object_name: the object's name as typed; None where the way in does not ask for it.
         suggestion: with a denial: the statement to send instead.
         break_glass: alone, where several are needed.
+        without_backup: no copy is to be taken first; a permission of its own.
+        session_grant_s: let the same rules pass in that session for so long; 0: only this statement.
     """
 
     approve: bool
@@ -51,6 +53,8 @@ class Answer:
     object_name: str | None = None
     suggestion: str = ""
     break_glass: bool = False
+    without_backup: bool = False
+    session_grant_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,28 @@ def _problem(services: Services, operator: Operator, hold: Hold, answer: Answer,
         return "object", f"to approve, type the name of what is lost: {names_to_type(hold)[0]}"
     if answer.break_glass and not wanted.break_glass:
         return "forbidden", "break-glass is not allowed for this one"
+    if answer.without_backup and not operator.may_skip_backup:
+        return "forbidden", "to approve without a backup takes a permission of its own"
+    return _session_grant_problem(services, hold, answer)
+
+
+def _session_grant_problem(services: Services, hold: Hold, answer: Answer) -> tuple[str, str] | None:
+    longest_s = services.settings.session_grant_max_s
+    if not answer.session_grant_s:
+        return None
+    if not 0 < answer.session_grant_s <= longest_s:
+        return (
+            "invalid",
+            f"a grant for a session may last {round(longest_s / 60)} minutes at most" if longest_s else "there are no session grants",
+        )
+    if may_be_retried(services, hold):
+        return "invalid", "no session waits for this one: a grant for its session has no use"
     return None
+
+
+def may_be_retried(services: Services, hold: Hold) -> bool:
+    """Nobody waits for it; approved, it runs when it is sent again."""
+    return hold.may_be_retried(services.clock.now(), services.settings.retry_timeout_s)
 
 
 async def _check_code(services: Services, operator: Operator, holds: list[Hold], answer: Answer, by_rule: bool) -> None:
@@ -156,8 +181,9 @@ async def _check_code(services: Services, operator: Operator, holds: list[Hold],
 async def _settle(services: Services, operator: Operator, hold: Hold, answer: Answer, wanted: Needs) -> Outcome:
     approvers: tuple[str, ...] = ()
     broken = False
+    retry = may_be_retried(services, hold)
     if answer.approve and wanted.approvers > 1:
-        if hold.state is not HoldState.PENDING:
+        if hold.state is not HoldState.PENDING and not retry:
             await _too_late(services, operator, hold, answer)
         approvers = await _count(services, operator, hold, answer)
         broken = len(approvers) < wanted.approvers and answer.break_glass
@@ -175,10 +201,23 @@ async def _settle(services: Services, operator: Operator, hold: Hold, answer: An
         approvers=approvers or ((operator.name,) if answer.approve else ()),
         suggestion="" if answer.approve else answer.suggestion.strip(),
         break_glass=broken,
+        without_backup=answer.approve and answer.without_backup,
+        session_grant_s=answer.session_grant_s if answer.approve else 0.0,
     )
+    grant = 0
     try:
+        if retry and answer.approve:
+            return Outcome(await services.grants.approve_retry(hold, decision), approvers, wanted.approvers)
+        if retry and hold.state is HoldState.PENDING:
+            # No session is there to put the denial on record.
+            await services.audit.append(about(AuditEvent.DENIED, hold, operator=operator.name, reason=answer.reason))
+        elif decision.session_grant_s and hold.state is HoldState.PENDING:
+            # First, because the session sends the next statement as soon as this one is decided.
+            grant = await services.grants.give_session(hold, decision)
         return Outcome(await services.book.decide(hold.id, decision), approvers, wanted.approvers)
     except NotPendingError as error:
+        if grant:
+            await services.grants.end(grant)
         await _too_late(services, operator, error.hold, answer)
         raise
 

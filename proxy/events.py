@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from policy.judgement import Judgement
+from proxy.look import Sight
 from proxy.model import Decision, HoldId
 
 
@@ -40,6 +41,20 @@ class BackendLost:
 @dataclass(frozen=True, slots=True)
 class HoldOpened:
     hold_id: HoldId
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Instead of HoldOpened: it was decided ahead of time, and that is used up by it.
+
+    Attributes:
+        hold_id: of a retry the hold that was approved, else a new one.
+        sight: what the approval is about; None when it is about rules, not about objects.
+    """
+
+    hold_id: HoldId
+    decision: Decision
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,7 @@ Event = (
     | FrontendLost
     | BackendLost
     | HoldOpened
+    | Granted
     | OpenFailed
     | HoldResolved
     | HoldMoved

@@ -17,6 +17,7 @@ from typing import Final
 from pydantic import TypeAdapter
 from sqlalchemy import Row, desc, func, insert, select, update
 
+from proxy.look import Sight
 from proxy.model import (
     HOLD_TRANSITIONS,
     Decision,
@@ -27,13 +28,14 @@ from proxy.model import (
 )
 from proxy.seams import Clock, HoldsFullError, NotPendingError, OnDecision, UnknownHoldError
 from proxy.store import Store
-from proxy.store.schema import holds
+from proxy.store.schema import grants, holds
 
 #: What a subscriber may lag behind before it misses old changes.
 _QUEUE_LIMIT: Final = 1000
 
 _REQUEST: Final = TypeAdapter(HoldRequest)
 _DECISION: Final = TypeAdapter(Decision)
+_SIGHT: Final = TypeAdapter(Sight)
 
 _FINAL: Final = frozenset(s for s, after in HOLD_TRANSITIONS.items() if not after)
 _PREDECESSORS: Final = {state: [str(s) for s, after in HOLD_TRANSITIONS.items() if state in after] for state in HoldState}
@@ -52,13 +54,20 @@ class SqlHoldBook:
         self._subscribers: set[asyncio.Queue[Hold]] = set()
 
     async def recover(self) -> list[Hold]:
-        """At start: what a process that died left open is abandoned; return those holds."""
+        """At start: what a process that died left open is abandoned; return those holds. Those for which no session waits stay."""
         open_states = [str(s) for s in HoldState if s not in _FINAL]
         now = self._clock.now()
+        left: list[Hold] = []
         async with self._store.transaction() as connection:
             rows = (await connection.execute(select(holds).where(holds.c.state.in_(open_states)))).all()
-            left = [hold_of(row) for row in rows]
-            for hold in left:
+            granted = set((await connection.execute(select(grants.c.hold_id).where(grants.c.ended_at.is_(None)))).scalars())
+            for hold in map(hold_of, rows):
+                if hold.state is HoldState.PENDING and not hold.request.waits:
+                    self._pending[hold.id] = hold
+                    continue
+                if hold.state is HoldState.APPROVED and hold.id in granted:
+                    continue
+                left.append(hold)
                 outcome = (
                     "the proxy stopped while it ran: its outcome is not known"
                     if hold.state is HoldState.RELEASED
@@ -71,15 +80,18 @@ class SqlHoldBook:
 
     # --- by sessions --------------------------------------------------------------------------------------------
 
-    async def open(self, request: HoldRequest, on_decision: OnDecision) -> Hold:
-        if len(self._pending) >= self._max_pending:
+    async def open(self, request: HoldRequest, on_decision: OnDecision | None, decision: Decision | None = None) -> Hold:
+        """With a `decision`, one that was taken ahead: the hold begins as approved."""
+        if len(self._pending) >= self._max_pending and decision is None:
             raise HoldsFullError(f"{self._max_pending} statements are held already, which is the limit")
+        state = HoldState.PENDING if decision is None else HoldState.APPROVED
         now = self._clock.now()
         expires_at = now + timedelta(seconds=request.expires_in_s)
         async with self._store.transaction() as connection:
             result = await connection.execute(
                 insert(holds).values(
-                    state=str(HoldState.PENDING),
+                    state=str(state),
+                    decision=None if decision is None else decision_text(decision),
                     request=json.dumps(asdict(request)),
                     created_at=_text(now),
                     expires_at=_text(expires_at),
@@ -88,11 +100,23 @@ class SqlHoldBook:
             )
             key = result.inserted_primary_key
             assert key is not None
-        hold = Hold(HoldId(key[0]), HoldState.PENDING, request, now, expires_at)
-        self._waiting[hold.id] = on_decision
-        self._pending[hold.id] = hold
+        hold = Hold(HoldId(key[0]), state, request, now, expires_at, decision)
+        if on_decision is not None:
+            self._waiting[hold.id] = on_decision
+        if decision is None:
+            self._pending[hold.id] = hold
         self._publish(hold)
         return hold
+
+    async def describe(self, hold_id: HoldId, sight: Sight) -> None:
+        async with self._store.transaction() as connection:
+            await connection.execute(update(holds).where(holds.c.id == hold_id).values(impact=json.dumps(asdict(sight))))
+            row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
+        if row is not None:
+            hold = hold_of(row)
+            if hold.id in self._pending:
+                self._pending[hold.id] = hold
+            self._publish(hold)
 
     async def move(self, hold_id: HoldId, to: HoldState, outcome: str = "") -> bool:
         now = self._clock.now()
@@ -108,10 +132,11 @@ class SqlHoldBook:
             if result.rowcount != 1:
                 return False
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one()
-        self._moved(hold_of(row))
+        self.moved(hold_of(row))
         return True
 
-    def _moved(self, hold: Hold) -> None:
+    def moved(self, hold: Hold) -> None:
+        """The store has a new state of this hold."""
         if hold.state is not HoldState.PENDING and self._pending.pop(hold.id, None) is not None and self._on_end is not None:
             waited_s = (self._clock.now() - hold.created_at).total_seconds()
             self._on_end(str(hold.state), waited_s)
@@ -123,7 +148,7 @@ class SqlHoldBook:
 
     async def decide(self, hold_id: HoldId, decision: Decision) -> Hold:
         to = HoldState.APPROVED if decision.approved else HoldState.DENIED
-        values = {"state": str(to), "decision": json.dumps({**asdict(decision), "decided_at": _text(decision.decided_at)})}
+        values = {"state": str(to), "decision": decision_text(decision)}
         if to in _FINAL:
             values["ended_at"] = _text(decision.decided_at)
             values["outcome"] = decision.reason
@@ -138,7 +163,7 @@ class SqlHoldBook:
         if result.rowcount != 1:
             raise NotPendingError(hold)
         tell = self._waiting.pop(hold_id, None)
-        self._moved(hold)
+        self.moved(hold)
         if tell is not None:
             tell(hold_id, decision)
         return hold
@@ -149,6 +174,10 @@ class SqlHoldBook:
         if row is None:
             raise UnknownHoldError(hold_id)
         return hold_of(row)
+
+    def waiting_for_nobody(self) -> list[Hold]:
+        """Pending, and no session waits: whoever expires those looks here."""
+        return [h for h in self._pending.values() if not h.request.waits]
 
     async def list(self, *, pending_only: bool = True, limit: int = 1000, before: HoldId | None = None) -> list[Hold]:
         wanted = select(holds).order_by(desc(holds.c.id)).limit(limit)
@@ -190,6 +219,11 @@ class SqlHoldBook:
             self._subscribers.discard(queue)
 
 
+def decision_text(decision: Decision) -> str:
+    """As the store keeps it."""
+    return json.dumps({**asdict(decision), "decided_at": _text(decision.decided_at)})
+
+
 def _text(moment: datetime) -> str:
     return moment.isoformat()
 
@@ -205,4 +239,5 @@ def hold_of(row: Row[tuple[str, ...]]) -> Hold:
         ended_at=datetime.fromisoformat(values["ended_at"]) if values["ended_at"] else None,
         decision=_DECISION.validate_json(values["decision"]) if values["decision"] else None,
         outcome=values["outcome"],
+        sight=_SIGHT.validate_json(values["impact"]) if values["impact"] else None,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from proxy.model import Hold
+from proxy.look import Sight
+from proxy.model import Grant, Hold
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -31,7 +32,7 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "application_name": requester.application_name,
         "client_addr": requester.client_addr,
         "environment": request.environment,
-        "impact": None,
+        "impact": None if hold.sight is None else sight_as_json(hold.sight),
         "backup": None,
         "severity": request.severity,
         "script_sha256": request.script_sha256,
@@ -64,7 +65,60 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
             "suggestion": hold.decision.suggestion,
             "break_glass": hold.decision.break_glass,
             "without_backup": hold.decision.without_backup,
+            "session_grant_s": hold.decision.session_grant_s,
         },
+        "waits": request.waits,
+        "follows": request.follows,
+        "difference": list(request.difference),
+        "recent": list(request.recent),
+        "certificate": requester.certificate,
         "ended_at": iso(hold.ended_at),
         "outcome": hold.outcome,
+    }
+
+
+def sight_as_json(sight: Sight) -> dict[str, Json]:
+    """What the hold is about; `bytes` and `rows` are the catalog's estimates."""
+    return {
+        "objects": [
+            {
+                "name": o.asked,
+                "resolved": o.now,
+                "kind": o.kind,
+                "oid": o.oid,
+                "relfilenode": o.node,
+                "owner": o.owner,
+                "rows": o.rows,
+                "bytes": o.bytes,
+                "relations": o.relations,
+                "views": list(o.views),
+                "foreign_keys": list(o.foreign_keys),
+                "triggers": list(o.triggers),
+                "indexes": o.indexes,
+                "sessions": o.users,
+                "temporary": o.temporary,
+            }
+            for o in sight.objects
+        ],
+        "missing": list(sight.missing),
+        "locks": list(sight.locks),
+        "waiting": [{"pid": w.pid, "role": w.role, "application_name": w.application_name, "for_s": w.for_s} for w in sight.waiting],
+        "unbound": sight.unbound,
+    }
+
+
+def grant_as_json(grant: Grant) -> dict[str, Json]:
+    """A decision taken ahead."""
+    return {
+        "id": grant.id,
+        "kind": str(grant.kind),
+        "hold_id": int(grant.hold_id),
+        "operator": grant.operator,
+        "reason": grant.reason,
+        "created_at": iso(grant.created_at),
+        "expires_at": iso(grant.expires_at),
+        "role": grant.role,
+        "database": grant.database,
+        "rule_ids": list(grant.rule_ids),
+        "session_id": grant.session_id or None,
     }

@@ -57,12 +57,14 @@ class Knowledge:
     Attributes:
         generation: changes whenever something changes that a judgement may rest on.
         role: the current role as far as SET ROLE was seen to succeed; the login role at first.
+        server_encoding: what the server keeps text in, as it reported.
     """
 
     def __init__(self, context: Context, judge: Judge) -> None:
         self.statements: Names[Meaning] = Names()
         self.portals: Names[Meaning] = Names()
         self.generation = 0
+        self.server_encoding = "UTF8"
         self._judge = judge
         self._base = context
         self._login_role = context.role
@@ -127,6 +129,8 @@ class Knowledge:
                 self._change(trusts_temp=False)
         elif name == "application_name":
             self._change(application_name=value)
+        elif name == "server_encoding":
+            self.server_encoding = value
 
     # --- what a name means --------------------------------------------------------------------------------------
 

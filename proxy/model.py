@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from proxy.look import Sight
+
 HoldId = NewType("HoldId", int)
 SessionId = NewType("SessionId", int)
 
@@ -33,7 +35,8 @@ class HoldState(StrEnum):
     ABANDONED = "abandoned"
 
 
-#: Which state may follow which; the store moves a hold by compare-and-set along these only.
+#: Which state may follow which; the store moves a hold by compare-and-set along these only. Retry grants (grants.py) add two ways that no
+#: session goes: expired or abandoned → approved, and approved → expired when the retry does not come.
 HOLD_TRANSITIONS: dict[HoldState, frozenset[HoldState]] = {
     HoldState.PENDING: frozenset({HoldState.APPROVED, HoldState.DENIED, HoldState.EXPIRED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
     HoldState.APPROVED: frozenset({HoldState.PROTECTING, HoldState.RELEASED, HoldState.DENIED, HoldState.WITHDRAWN, HoldState.ABANDONED}),
@@ -126,21 +129,6 @@ class HeldFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectIdentity:
-    """A relation as the catalog had it when the statement was held.
-
-    Attributes:
-        oid, relfilenode: of pg_class (catalog-pg-class.html); 0 when there was no such relation.
-        columns: a digest of its columns' names and types, for the difference to be told.
-    """
-
-    name: str
-    oid: int
-    relfilenode: int
-    columns: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class HoldRequest:
     """A script that is to wait.
 
@@ -153,8 +141,8 @@ class HoldRequest:
         expires_in_s: how long it may wait.
         severity: the worst of its findings': low, medium, high or critical.
         waits: a client waits for the answer; False where it was refused at once, and may try again once approved.
-        objects: what the names meant when it was held; empty when nobody could be asked, which `unbound` explains.
         follows: the hold that was approved for other objects than are there now; `difference` says what changed.
+        recent: what the session sent before, oldest first, cut.
     """
 
     requester: Requester
@@ -171,10 +159,9 @@ class HoldRequest:
     parameters: tuple[str | None, ...] = ()
     severity: str = "medium"
     waits: bool = True
-    objects: tuple[ObjectIdentity, ...] = ()
-    unbound: str = ""
     follows: HoldId | None = None
     difference: tuple[str, ...] = ()
+    recent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +190,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold as the store knows it."""
+    """A hold as the store knows it.
+
+    Attributes:
+        expires_at: how long it waits; once approved for a retry, how long the client may take for that.
+        sight: what it is about, as the session saw it; None until the server has said.
+    """
 
     id: HoldId
     state: HoldState
@@ -213,6 +205,19 @@ class Hold:
     decision: Decision | None = None
     ended_at: datetime | None = None
     outcome: str | None = None  # CommandComplete tag(s), SQLSTATE, or why it ended without running
+    sight: Sight | None = None
+
+    def may_be_retried(self, now: datetime, within_s: float) -> bool:
+        """Whether nobody waits for it any more, or ever did, and it can still be approved for the next time that it is sent.
+
+        Never one that was decided before: what was approved may have run.
+        """
+        if self.decision is not None or self.request.protocol == "practice":
+            return False
+        if self.state is HoldState.PENDING:
+            return not self.request.waits
+        ended = self.ended_at
+        return self.state in (HoldState.EXPIRED, HoldState.ABANDONED) and ended is not None and (now - ended).total_seconds() < within_s
 
 
 class GrantKind(StrEnum):
@@ -227,7 +232,7 @@ class Grant:
     """A decision taken ahead of the statement that uses it.
 
     Attributes:
-        hold_id: the hold it was given for; used_by: the one that used a retry grant.
+        hold_id: the hold it was given for.
         role, database, certificate: whose statement; session_id and epoch: which session, of which run of the proxy (session grants).
         script_sha256: as in HoldRequest (retry grants); rule_ids: of session grants.
     """
@@ -246,8 +251,7 @@ class Grant:
     rule_ids: tuple[str, ...] = ()
     session_id: int = 0
     epoch: str = ""
-    used_by: HoldId | None = None
-    ended_at: datetime | None = None  # used, or revoked
+    ended_at: datetime | None = None  # used, revoked, or over
 
 
 class AuditEvent(StrEnum):

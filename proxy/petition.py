@@ -40,14 +40,29 @@ class Petition:
 
     @cached_property
     def digest(self) -> str:
-        """Of the exact bytes: the script, and the values bound to it."""
-        return hashlib.sha256(self.script + self.bind).hexdigest()
+        """Of the exact bytes: the script, and the values bound to it, if any; not of the names that the driver gave the statement."""
+        digest = hashlib.sha256(self.script)
+        try:
+            for value, binary in bound_values(self.bind) if self.bind else ():
+                digest.update(b"\0" + bytes([binary]) + (b"\xff" * 4 if value is None else len(value).to_bytes(4, "big") + value))
+        except (ValueError, IndexError):
+            digest.update(self.bind)  # the backend will refuse it
+        return digest.hexdigest()
 
     @cached_property
     def _who(self) -> Requester:
         return replace(self.requester, application_name=self.application_name)
 
-    def request(self, expires_in_s: float, in_transaction: bool) -> HoldRequest:
+    def request(
+        self,
+        expires_in_s: float,
+        in_transaction: bool,
+        *,
+        waits: bool = True,
+        follows: HoldId | None = None,
+        difference: tuple[str, ...] = (),
+        recent: tuple[str, ...] = (),
+    ) -> HoldRequest:
         judgement = self.judgement
         display = self.display
         return HoldRequest(
@@ -66,6 +81,10 @@ class Petition:
             expires_in_s=expires_in_s,
             parameters=shown_values(self.bind, self.client_encoding) if self.bind else (),
             severity=severity_of(judgement.rule_ids).label,
+            waits=waits,
+            follows=follows,
+            difference=difference,
+            recent=recent,
         )
 
     def entry(self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:

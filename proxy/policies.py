@@ -206,6 +206,12 @@ class ApprovalEntry(_Model):
         return _known_rules(value)
 
 
+class OnHoldEntry(Condition):
+    """Whether clients wait for a decision. The last entry that matches counts; a client's own pghold.on_hold comes first."""
+
+    action: Literal["wait", "reject"] = Field(description="wait, or reject: refused at once, and sent again once it is approved.")
+
+
 class EnvironmentEntry(_Model):
     profile: Profile | None = Field(None, description="The profile in this environment.")
 
@@ -219,10 +225,11 @@ class PolicyFile(_Model):
     rules: list[RuleEntry] = Field(default_factory=list, description="What rules do.")
     read_only: list[Condition] = Field(default_factory=list, description="Identities that only read.")
     approvals: list[ApprovalEntry] = Field(default_factory=list, description="What approving takes.")
+    on_hold: list[OnHoldEntry] = Field(default_factory=list, description="Who waits for a decision, and who is refused at once.")
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> Self:
-        for where, entries in (("rules", self.rules), ("read_only", self.read_only)):
+        for where, entries in (("rules", self.rules), ("read_only", self.read_only), ("on_hold", self.on_hold)):
             for index, entry in enumerate(entries):
                 for group in entry.groups:
                     if group not in self.groups:
@@ -269,6 +276,12 @@ class Policies:
             tuple(self.file.protected),
             any(e.holds(identity, self.environment, groups, now) for e in self.file.read_only),
         )
+
+    def rejects(self, identity: Identity) -> bool:
+        """Whether this identity's held statements are refused at once; decided when it connects."""
+        now = self._now()
+        actions = [e.action for e in self.file.on_hold if e.holds(identity, self.environment, self.file.groups, now)]
+        return bool(actions) and actions[-1] == "reject"
 
     def engine(self, identity: Identity) -> Engine:
         view = self.view(identity)

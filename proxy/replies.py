@@ -77,12 +77,14 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 120 and whole % 60 else (f"{whole // 60} min" if whole >= 120 else f"{whole} s")
 
 
-def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float) -> Reply:
+def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float, difference: tuple[str, ...] = ()) -> Reply:
+    changed = f"It was approved, but what it is about has changed since: {'; '.join(difference[:3])}. " if difference else ""
+    again = " again" if difference else ""
     return Reply(
         "NOTICE",
         SUCCESSFUL_COMPLETION,
-        f"pghold: this statement is held until an operator approves it (hold {hold_id})",
-        _detail(judgement, None),
+        f"pghold: this statement is held{again} until an operator approves it (hold {hold_id})",
+        changed + _detail(judgement, None),
         f"An operator decides with: pghold approve {hold_id}, or pghold deny {hold_id}. "
         f"It expires in {_duration(timeout_s)}; cancel it to take it back.",
     )
@@ -104,6 +106,37 @@ def still_held_notice(hold_id: HoldId, waited_s: float, left_s: float) -> Reply:
         "NOTICE",
         SUCCESSFUL_COMPLETION,
         f"pghold: hold {hold_id} still waits for an operator ({_duration(waited_s)} so far, expires in {_duration(left_s)})",
+    )
+
+
+def granted_notice(hold_id: HoldId, decision: Decision) -> Reply:
+    return Reply(
+        "NOTICE", SUCCESSFUL_COMPLETION, f"pghold: {decision.operator} approved this statement before (hold {hold_id}); it runs now"
+    )
+
+
+def not_waiting(judgement: Judgement, hold_id: HoldId, retry_s: float) -> Reply:
+    """For clients that do not wait (pghold.on_hold=reject)."""
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement needs an operator's approval (hold {hold_id})",
+        _detail(judgement, hold_id),
+        _hint(
+            f"it was not executed. An operator decides with: pghold approve {hold_id}, or pghold deny {hold_id}. Once it is approved, send "
+            f"it again, with the same parameters, within {_duration(retry_s)}; it then runs once",
+            _instead(judgement),
+        ),
+    )
+
+
+def look_failed(judgement: Judgement, hold_id: HoldId | None, problem: str) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement needs approval, but the server did not say what it is about: {problem}",
+        _detail(judgement, hold_id),
+        "It was not executed.",
     )
 
 
@@ -135,7 +168,10 @@ def expired(judgement: Judgement, hold_id: HoldId | None) -> Reply:
         INSUFFICIENT_PRIVILEGE,
         "pghold: no operator approved this statement in time",
         _detail(judgement, hold_id),
-        _hint("it was not executed; ask an operator to be ready and send it again", _instead(judgement)),
+        _hint(
+            f"it was not executed. An operator can still approve it (pghold approve {hold_id}): then send it again, with the same parameters",
+            _instead(judgement),
+        ),
     )
 
 
@@ -257,6 +293,10 @@ def startup_refused(judgement: Judgement) -> Reply:
         _detail(judgement, None),
         _hint(_instead(judgement)),
     )
+
+
+def unknown_choice(name: str, value: str) -> Reply:
+    return Reply("FATAL", "22023", f'invalid value for parameter "{name}": "{value[:40]}"', "", "Available values: wait, reject.")
 
 
 def server_unreachable(why: str) -> Reply:

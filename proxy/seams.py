@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol
 
+from proxy.look import Sight
 from proxy.model import (
     AuditEntry,
     Decision,
@@ -67,8 +68,12 @@ OnDecision = Callable[[HoldId, Decision], None]
 
 
 class HoldBook(Protocol):
-    async def open(self, request: HoldRequest, on_decision: OnDecision) -> Hold:
-        """Store a pending hold. Raises StoreError (HoldsFullError)."""
+    async def open(self, request: HoldRequest, on_decision: OnDecision | None) -> Hold:
+        """Store a pending hold; None where no session waits. Raises StoreError (HoldsFullError)."""
+        ...
+
+    async def describe(self, hold_id: HoldId, sight: Sight) -> None:
+        """Store what the hold is about. Raises StoreError."""
         ...
 
     async def move(self, hold_id: HoldId, to: HoldState, outcome: str = "") -> bool:
@@ -101,6 +106,16 @@ class HoldBook(Protocol):
 
     def changes(self) -> AsyncIterator[Hold]:
         """Each hold as it is opened or changes state, from now on. A slow reader misses old ones, never blocks."""
+        ...
+
+
+class Grants(Protocol):
+    async def use(self, request: HoldRequest) -> Hold | None:
+        """The approved hold that lets this statement run, when it was decided ahead; a retry grant is used up by it. Raises StoreError."""
+        ...
+
+    def asked_before(self, request: HoldRequest) -> Hold | None:
+        """The pending hold for which nobody waits, of the same identity and the same statement."""
         ...
 
 

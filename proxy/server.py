@@ -45,6 +45,8 @@ from proxy.tls import ALPN, DIFFERENT_CERTIFICATES, frontend_context, leaf
 from proxy.upstream import BackendConnection, Connector
 
 ADMIN_DATABASE: Final = b"pghold"
+#: What a client sets, in `options` or as a parameter, to choose between waiting for a decision and being refused at once.
+ON_HOLD: Final = "pghold.on_hold"
 
 #: "The frontend might also send SSLRequest after GSSENCRequest": a client that goes on asking is not one.
 _PREAMBLE_LIMIT: Final = 4
@@ -197,6 +199,9 @@ class Server:
 
     def list(self) -> list[SessionInfo]:
         return [session.info() for session in self._sessions.values()]
+
+    def has(self, session_id: SessionId) -> bool:
+        return session_id in self._sessions
 
     def kill(self, session_id: SessionId, operator: str) -> bool:
         session = self._sessions.get(session_id)
@@ -371,6 +376,8 @@ class Server:
             raise _Refused(replies.no_user(), "no user")
         if packet.get(b"replication").lower() not in (b"", b"false", b"off", b"no", b"0") and not self._settings.replication:
             raise _Refused(replies.no_replication(), "replication")
+        if (chosen := _startup(packet).get(ON_HOLD, "wait").lower()) not in ("wait", "reject"):
+            raise _Refused(replies.unknown_choice(ON_HOLD, chosen), "startup settings")
         if self._settings.mode == "enforce":
             parameters = {_text(k): _text(v) for k, v in packet.parameters}
             engine = self._judging.policies.engine(self._identity(client, packet))
@@ -383,6 +390,10 @@ class Server:
                 return replace(packet, parameters=(*packet.parameters, (b"default_transaction_read_only", b"on")))
         return packet
 
+    def _rejects(self, client: _Client, packet: StartupMessage) -> bool:
+        chosen = _startup(packet).get(ON_HOLD, "").lower()
+        return chosen == "reject" if chosen else self._judging.policies.rejects(self._identity(client, packet))
+
     def _identity(self, client: _Client, packet: StartupMessage) -> Identity:
         context = self._context(packet)
         address = client.peer if client.peer == "local" else client.peer.rpartition(":")[0]
@@ -390,7 +401,7 @@ class Server:
 
     def _context(self, packet: StartupMessage) -> Context:
         user = _text(packet.get(b"user"))
-        search_path = startup_settings({_text(k): _text(v) for k, v in packet.parameters}).get("search_path")
+        search_path = _startup(packet).get("search_path")
         return Context(
             role=user,
             search_path=search_path,
@@ -474,6 +485,7 @@ class Server:
             settings_seen=relay.parameters,
             tls=client.tls,
             started_at=self._runtime.clock.now(),
+            rejects=self._rejects(client, packet),
         )
         self._sessions[requester.session_id] = session
         if relay.key is not None:
@@ -519,6 +531,11 @@ class Server:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
             await self._connector.probe()
+
+
+def _startup(packet: StartupMessage) -> dict[str, str]:
+    """The settings that the client asks for, by name in lower case."""
+    return startup_settings({_text(k): _text(v) for k, v in packet.parameters})
 
 
 def _text(data: bytes) -> str:

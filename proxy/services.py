@@ -9,6 +9,7 @@ from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.config import Settings
+from proxy.grants import SqlGrants
 from proxy.judging import Judging
 from proxy.metrics import Metrics
 from proxy.operators import SqlOperators
@@ -32,6 +33,7 @@ class Services:
     settings: Settings
     store: Store
     book: HoldBook
+    grants: SqlGrants
     approvals: SqlApprovals
     audit: JsonlAuditLog
     sessions: Sessions

@@ -22,6 +22,7 @@ from proxy.commands import (
     CloseSession,
     Command,
     Count,
+    DescribeHold,
     ExpireHold,
     JudgeScript,
     MoveHold,
@@ -43,6 +44,7 @@ from proxy.events import (
     Event,
     FrontendLost,
     FrontendSent,
+    Granted,
     HoldMoved,
     HoldOpened,
     HoldResolved,
@@ -57,8 +59,8 @@ from proxy.events import (
 )
 from proxy.judging import SessionJudge
 from proxy.knowledge import Knowledge
-from proxy.model import AuditEntry, Decision, HoldId, HoldState, Requester, SessionInfo
-from proxy.seams import AuditError, AuditLog, Clock, HoldBook, StoreError
+from proxy.model import AuditEntry, Decision, HoldId, HoldRequest, HoldState, Requester, SessionInfo
+from proxy.seams import AuditError, AuditLog, Clock, Grants, HoldBook, StoreError
 from proxy.tasks import Tasks
 
 #: A write buffer over this pauses the peer. With one chunk in flight on each side it bounds what a session can buffer.
@@ -98,6 +100,7 @@ class SessionRuntime:
     """
 
     book: HoldBook
+    grants: Grants
     audit: AuditLog
     counters: Counters
     settings: CoreSettings
@@ -127,6 +130,7 @@ class Session:
         settings_seen: dict[str, str],
         tls: bool,
         started_at: datetime,
+        rejects: bool = False,
     ) -> None:
         self.requester = requester
         self.tls = tls
@@ -141,14 +145,14 @@ class Session:
         knowledge = Knowledge(context, judge)
         for name, value in settings_seen.items():
             knowledge.parameter_status(name, value)
-        self.core = Core(judge=judge, knowledge=knowledge, requester=requester, settings=runtime.settings)
+        self.core = Core(judge=judge, knowledge=knowledge, requester=requester, settings=runtime.settings, rejects=rejects)
         self.frontend_link = FrontendLink(self)
         self.backend_link = BackendLink(self)
         self._busy = False
         self._inbox: deque[Event] = deque()
         self._inbox_bytes = 0
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
-        self._chores: deque[MoveHold | asyncio.Future[None]] = deque()
+        self._chores: deque[MoveHold | DescribeHold | asyncio.Future[None]] = deque()
         self._chore_task: asyncio.Task[None] | None = None
         self._links = 2
         self._closing = False
@@ -272,8 +276,7 @@ class Session:
                     answers.append(await self._record(entry))
                 case OpenHold(request):
                     try:
-                        hold = await self._runtime.book.open(request, self._on_decision)
-                        answers.append(HoldOpened(hold.id))
+                        answers.append(await self._open(request))
                     except StoreError as error:
                         self._runtime.log("hold not stored", session=int(self.requester.session_id), error=str(error))
                         answers.append(OpenFailed(str(error)))
@@ -283,6 +286,16 @@ class Session:
                     answers.append(Judged(await self._judge.judge_elsewhere(script, context)))
                 case _:
                     self._perform_now(command)
+
+    async def _open(self, request: HoldRequest) -> Event:
+        """A decision that was taken ahead is used up; else the hold waits for one. Raises StoreError."""
+        used = await self._runtime.grants.use(request)
+        if used is not None:
+            assert used.decision is not None
+            return Granted(used.id, used.decision, used.sight)
+        asked = None if request.waits else self._runtime.grants.asked_before(request)
+        hold = asked or await self._runtime.book.open(request, self._on_decision if request.waits else None)
+        return HoldOpened(hold.id)
 
     async def _record(self, entry: AuditEntry) -> Event:
         try:
@@ -312,7 +325,7 @@ class Session:
                 self._runtime.counters.judged(verdict, rule_ids)
             case Note(entry):
                 self._chore(self._runtime.audit.submit(entry))
-            case MoveHold():
+            case MoveHold() | DescribeHold():
                 self._chore(command)
             case StartTimer(timer, after_s):
                 self._stop_timer(timer)
@@ -331,7 +344,7 @@ class Session:
             case Record() | OpenHold() | ExpireHold() | JudgeScript():
                 raise AssertionError("must be awaited")
 
-    def _chore(self, chore: MoveHold | asyncio.Future[None]) -> None:
+    def _chore(self, chore: MoveHold | DescribeHold | asyncio.Future[None]) -> None:
         """What must happen in order, but holds nobody up."""
         self._chores.append(chore)
         if self._chore_task is None:
@@ -344,6 +357,8 @@ class Session:
                 try:
                     if isinstance(chore, MoveHold):
                         await self._runtime.book.move(chore.hold_id, chore.to, chore.outcome)
+                    elif isinstance(chore, DescribeHold):
+                        await self._runtime.book.describe(chore.hold_id, chore.sight)
                     else:
                         await chore
                 except (StoreError, AuditError) as error:

@@ -17,7 +17,8 @@ from sse_starlette import EventSourceResponse
 
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
 from proxy.errors import ConfigError
-from proxy.holds_json import Json, hold_as_json, iso
+from proxy.grants import UnknownGrantError
+from proxy.holds_json import Json, grant_as_json, hold_as_json, iso
 from proxy.model import HoldId, HoldState, Operator, SessionId
 from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
@@ -31,6 +32,8 @@ class Approval(BaseModel):
     code: str = Field("", description="Of the operator's TOTP device, where one is needed.", max_length=20)
     object_name: str | None = Field(None, description="The name of what is lost, to be checked against the hold's.", max_length=1000)
     break_glass: bool = Field(False, description="Alone, where several people are needed; loud.")
+    without_backup: bool = Field(False, description="Without a copy of what would be lost; takes a permission of its own.")
+    session_grant_s: float = Field(0, ge=0, le=86400, description="Let the same rules pass in that session for so many seconds.")
 
 
 class Denial(BaseModel):
@@ -134,7 +137,11 @@ def make_api(services: Services) -> FastAPI:
 
     @api.post("/api/v1/holds/{hold_id}/approve", operation_id="approveHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
     async def approve_hold(who: Who, hold_id: Id, body: Approval) -> dict[str, object]:
-        """Let the statement run, once. Where several people are needed, the hold stays pending until the last of them."""
+        """Let the statement run, once. Where several people are needed, the hold stays pending until the last of them.
+
+        A hold that expired, whose client left, or whose client did not wait can be approved as well: it then runs when the same
+        identity sends the same statement again.
+        """
         answer = Answer(
             approve=True,
             reason=body.reason,
@@ -142,6 +149,8 @@ def make_api(services: Services) -> FastAPI:
             code=body.code,
             object_name=body.object_name,
             break_glass=body.break_glass,
+            without_backup=body.without_backup,
+            session_grant_s=body.session_grant_s,
         )
         return await settle(who, hold_id, answer)
 
@@ -154,6 +163,26 @@ def make_api(services: Services) -> FastAPI:
     async def events(who: Who, request: Request) -> EventSourceResponse:
         """Each hold as it is opened or changes, as server-sent events: the event's name is the state, its data the hold."""
         return EventSourceResponse(_stream(services), ping=15)
+
+    # --- grants -------------------------------------------------------------------------------------------------
+
+    @api.get("/api/v1/grants", operation_id="listGrants", tags=["grants"], responses=_pick(401, 503))
+    async def list_grants(who: Who) -> list[dict[str, object]]:
+        """Decisions taken ahead that can still be used: retries, and those for a session."""
+        return [dict(grant_as_json(grant)) for grant in await services.grants.open_ones()]
+
+    @api.delete(
+        "/api/v1/grants/{grant_id}", operation_id="revokeGrant", tags=["grants"], status_code=204, responses=_pick(401, 403, 404, 503)
+    )
+    async def revoke_grant(who: Who, grant_id: Id) -> Response:
+        """Take it back; what ran by it, ran."""
+        if not who.role.may_decide:
+            raise _ProblemError(403, "not allowed", f"the role {who.role} may not decide")
+        try:
+            await services.grants.revoke(grant_id, who.name)
+        except UnknownGrantError:
+            raise _ProblemError(404, "no such grant", f"there is no open grant {grant_id}") from None
+        return Response(status_code=204)
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ holds = Table(
     Column("ended_at", Text),
     Column("decision", Text),  # Decision as JSON
     Column("outcome", Text),
-    Column("impact", Text),
+    Column("impact", Text),  # look.Sight as JSON
     Column("backup", Text),
     Column("script_sha256", Text, nullable=False, server_default=""),
     Index("holds_state", "state", "id"),
@@ -52,7 +52,6 @@ grants = Table(
     Column("rule_ids", Text, nullable=False),
     Column("session_id", Integer, nullable=False),
     Column("epoch", Text, nullable=False),
-    Column("used_by", Integer),
     Column("ended_at", Text),
     Index("grants_script", "script_sha256", "ended_at"),
     Index("grants_hold", "hold_id"),

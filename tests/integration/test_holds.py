@@ -177,7 +177,7 @@ class TestEndings:
         hold = pghold.wait_for_hold()
         client.close()
         assert pghold.wait_for_state(hold["id"], "abandoned")
-        assert pghold.approve(hold["id"]).status_code == 409
+        assert pghold.deny(hold["id"]).status_code == 409
         assert rows(postgres18) == 10
         assert [r["event"] for r in pghold.audit() if r["hold_id"] == hold["id"]][:2] == ["held", "abandoned"]
 
@@ -271,7 +271,7 @@ def test_restart_marks_what_was_pending_abandoned(postgres18: PostgresServer, ta
     assert rows(postgres18) == 10
     proxy.start()
     assert proxy.hold(hold["id"])["state"] == "abandoned"
-    assert proxy.approve(hold["id"]).status_code == 409
+    assert proxy.deny(hold["id"]).status_code == 409
     records = [r["event"] for r in proxy.audit() if r["hold_id"] == hold["id"]]
     assert records == ["held", "abandoned", "decision too late"]
     environment = {**os.environ, "PGHOLD_DATA_DIR": str(proxy.folder / "data")}

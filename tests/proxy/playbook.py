@@ -26,21 +26,23 @@ DENIED_BY_BO = Decision(False, "bo", "not today", datetime(2026, 1, 1, tzinfo=UT
 SEVEN = HoldId(7)
 
 
-def core(**settings: object) -> Core:
+def core(*, rejects: bool = False, **settings: object) -> Core:
     judge = FakeJudge()
+    settings.setdefault("looks", False)
     return Core(
         judge=judge,
         knowledge=Knowledge(Context(role="app", database="shop"), judge),
         requester=REQUESTER,
         settings=CoreSettings(**settings),  # type: ignore[arg-type]
+        rejects=rejects,
     )
 
 
 class Table:
     """A core between a frontend and a backend that the test plays; keeps what each of them was sent."""
 
-    def __init__(self, **settings: object) -> None:
-        self.core = core(**settings)
+    def __init__(self, *, rejects: bool = False, **settings: object) -> None:
+        self.core = core(rejects=rejects, **settings)
         self.to_backend = b""
         self.to_frontend = b""
         self.others: list[Command] = []
