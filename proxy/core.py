@@ -981,6 +981,8 @@ class Core:
             or tracker.skipping
             or tracker.copy != CopyMode.NONE
             or tracker.transaction_status == FAILED_TRANSACTION
+            # Were it to fail, the backend would skip the Query behind it, and nobody would send the Sync that ends that.
+            or (self._open_series and held.kind is not Kind.EXECUTE)
             or any(r.kind not in _ASKED_BEHIND for r in tracker.requests)
         ):
             return []
@@ -1012,10 +1014,12 @@ class Core:
         """Take in the answer."""
         look, self._answered = self._answered, None
         assert look is not None
+        held = self._held
+        if look.problem == _SKIPPED:
+            return [] if held is None else self._skip_held(held, _SKIPPED)
         sight = look.sight(self.knowledge.server_encoding)
         if sight.unbound:
             self._cannot_look = sight.unbound
-        held = self._held
         if held is None:
             return []
         if look.problem and self.tracker.skipping:
@@ -1040,8 +1044,8 @@ class Core:
         bound = held.hold_id is not None and (seen is None or not seen.unbound)
         if not bound or self._cannot_look or self.tracker.transaction_status == FAILED_TRANSACTION:
             return self._release(held)
-        if seen is None and self._look is None:
-            return self._release(held)  # there was no moment to look: the decision was about the text
+        if (seen is None and self._look is None) or (self._open_series and held.kind is not Kind.EXECUTE):
+            return self._release(held)  # there is no moment to look: the decision is about the text
         held.stage = Stage.CHECKING
         return [*self._ask(held), *self._scan_waiting()]
 
@@ -1128,10 +1132,12 @@ class Core:
             return []  # the backend would have skipped it, and says nothing about it
         if held.kind in (Kind.EXECUTE, Kind.PARSE):
             tracker.requests.append(Request(Kind.PARSE, error))
+            self._open_series = True
             return [SendToBackend(STAND_IN_PARSE)]
         if error is not None and tracker.is_quiet:
             return self._insert(error + replies.READY_IDLE)
         tracker.requests.append(Request(Kind.QUERY, error))
+        self._open_series = False
         return [SendToBackend(STAND_IN_QUERY)]
 
     def _end_hold(self, end: HoldState, why: str) -> list[Command]:
