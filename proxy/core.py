@@ -159,6 +159,7 @@ STAND_IN_QUERY: Final = b"Q" + (len(_STAND_IN) + 5).to_bytes(4, "big") + _STAND_
 #: Named, because a Parse of the unnamed statement drops the old one even when it fails.
 STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pghold\0" + _STAND_IN + b"\0\0\0"
 
+FLUSH: Final = b"H\0\0\0\x04"
 TERMINATE: Final = b"X\0\0\0\x04"
 
 _SKIPPED: Final = "skipped after an earlier error"
@@ -215,6 +216,7 @@ class Held:
         rejects: its client does not wait: it is refused as soon as the hold is there.
         follows, difference: it was approved as another hold, for what is not there any more.
         granted: it was decided before it came.
+        flushed: the backend was told to answer what came before.
     """
 
     kind: Kind
@@ -236,6 +238,7 @@ class Held:
     follows: HoldId | None = None
     difference: tuple[str, ...] = ()
     granted: bool = False
+    flushed: bool = False
 
 
 class Core:
@@ -983,8 +986,13 @@ class Core:
             or tracker.transaction_status == FAILED_TRANSACTION
             # Were it to fail, the backend would skip the Query behind it, and nobody would send the Sync that ends that.
             or (self._open_series and held.kind is not Kind.EXECUTE)
-            or any(r.kind not in _ASKED_BEHIND for r in tracker.requests)
         ):
+            return []
+        if any(r.kind not in _ASKED_BEHIND for r in tracker.requests):
+            if self._open_series and not held.flushed:
+                # The backend keeps its answers to what came before until a Flush or Sync.
+                held.flushed = True
+                return [SendToBackend(FLUSH)]
             return []
         look = make_look(_names(held.judgement), self._looks + 1, self.knowledge.client_encoding, has_sync=not self._open_series)
         if look is None:
