@@ -33,7 +33,7 @@ would keep its hold; we read on up to a high-water mark instead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, assert_never
@@ -99,7 +99,7 @@ from proxy.events import (
     TimerFired,
 )
 from proxy.knowledge import Judge, Knowledge, combined
-from proxy.look import Look, Sight, difference, make_look
+from proxy.look import Look, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
 from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
@@ -994,7 +994,7 @@ class Core:
                 held.flushed = True
                 return [SendToBackend(FLUSH)]
             return []
-        look = make_look(_names(held.judgement), self._looks + 1, self.knowledge.client_encoding, has_sync=not self._open_series)
+        look = make_look(names_of(held.judgement), self._looks + 1, self.knowledge.client_encoding, has_sync=not self._open_series)
         if look is None:
             nothing = Sight(unbound="it names nothing that could be looked up")
             if held.stage is Stage.CHECKING:
@@ -1579,17 +1579,6 @@ class _Running(Request):
 
     def ended(self) -> None:
         self._core.running_ended(self._held, self._tags, self._failed)
-
-
-def _names(judgement: Judgement) -> Iterator[tuple[str, str]]:
-    """What the script is about, for look.make_look."""
-    for statement in judgement.statements:
-        kind = "schema" if statement.kind.endswith(" SCHEMA") else "relation"
-        yield from ((kind, name) for name in statement.relations)
-    for finding in judgement.findings:
-        statements = judgement.statements
-        kind = statements[finding.statement].kind if finding.statement < len(statements) else ""
-        yield from (("schema" if kind.endswith(" SCHEMA") else "relation", name) for name in finding.relations)
 
 
 def _error_fields(body: bytes) -> dict[int, bytes]:

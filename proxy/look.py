@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final
 
+from policy.judgement import Judgement
 from protocol import Bind, Close, Execute, Flush, Parse, Sync
 from protocol.messages.extended_query import ObjectKind
 
@@ -130,6 +131,51 @@ class Look:
             return Sight(unbound=f"the server's answer could not be read: {type(error).__name__}")
 
 
+#: Second words of commands whose names are of something else.
+_OTHER_OBJECTS: Final = frozenset(
+    [
+        "ACCESS",
+        "AGGREGATE",
+        "CAST",
+        "COLLATION",
+        "CONVERSION",
+        "DATABASE",
+        "DOMAIN",
+        "EVENT",
+        "EXTENSION",
+        "FUNCTION",
+        "LANGUAGE",
+        "OPERATOR",
+        "OWNED",
+        "PROCEDURE",
+        "PUBLICATION",
+        "ROLE",
+        "ROUTINE",
+        "SERVER",
+        "SUBSCRIPTION",
+        "TABLESPACE",
+        "TEXT",
+        "TRANSFORM",
+        "TYPE",
+        "USER",
+    ]
+)
+
+
+def names_of(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    """The relations and schemas that a script is about, as (kind, name as written)."""
+    for index, statement in enumerate(judgement.statements):
+        word = statement.kind.split()[1:2]
+        if word and word[0] in _OTHER_OBJECTS:
+            continue
+        kind = "schema" if word == ["SCHEMA"] else "relation"
+        # What only a finding names is in code that the statement runs or prepares.
+        names = statement.relations or tuple(name for f in judgement.findings if f.statement == index for name in f.relations)
+        yield from ((kind, name) for name in names)
+    if not judgement.statements:
+        yield from (("relation", name) for f in judgement.findings for name in f.relations)
+
+
 def make_look(names: Iterable[tuple[str, str]], number: int, client_encoding: str, *, has_sync: bool) -> Look | None:
     """The question about these (kind, name as written); None when there is nothing to ask about, or it cannot be put into the encoding.
 
@@ -196,13 +242,15 @@ def _parts(name: str) -> Iterator[str]:
             end = name.find(".", position)
             end = len(name) if end < 0 else end
             parts.append(name[position:end])
+            if "(" in parts[-1]:
+                return
             position = end
         if position == len(name):
             break
         if name[position] != ".":
             return
         position += 1
-    if all(parts) and not any(c in part for part in parts for c in "()\0"):
+    if all(parts):
         yield from parts
 
 
