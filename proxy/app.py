@@ -24,10 +24,10 @@ from proxy.audit import JsonlAuditLog
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
-from proxy.core import CoreSettings, Mode
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
+from proxy.held import CoreSettings, Mode
 from proxy.holds import SqlHoldBook
 from proxy.isolation import IsolatedJudges
 from proxy.judging import Judging

@@ -33,9 +33,6 @@ would keep its hold; we read on up to a high-water mark instead.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final, assert_never
 
 from policy.judgement import Effect, Judgement
@@ -98,6 +95,8 @@ from proxy.events import (
     Timer,
     TimerFired,
 )
+from proxy.held import UNDECIDED, CoreSettings, Held, Mode, Stage
+from proxy.inflight import SKIPPED, Asked, Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
 from proxy.look import Look, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
@@ -161,84 +160,6 @@ STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pgho
 
 FLUSH: Final = b"H\0\0\0\x04"
 TERMINATE: Final = b"X\0\0\0\x04"
-
-_SKIPPED: Final = "skipped after an earlier error"
-
-
-class Mode(Enum):
-    ENFORCE = "enforce"
-    OBSERVE = "observe"
-    OFF = "off"
-
-
-@dataclass(frozen=True, slots=True)
-class CoreSettings:
-    """What a session's core needs of the configuration."""
-
-    environment: str = "production"
-    mode: Mode = Mode.ENFORCE
-    hold_timeout_s: float = 600.0
-    hold_timeout_in_transaction_s: float = 60.0
-    heartbeat_s: float = 15.0
-    drain_timeout_s: float = 30.0
-    high_water_bytes: int = 1 << 20
-    max_script_bytes: int = 128 << 20
-    #: Ask the session what a held script is about, and again before its release.
-    looks: bool = True
-    #: How long a hold for which nobody waits can be decided, and the client may then send it again.
-    retry_timeout_s: float = 3600.0
-    #: Scripts longer than this that were not seen before are judged off the event loop.
-    judge_inline_bytes: int = 4 << 10
-
-
-class Stage(Enum):
-    JUDGING = auto()
-    OPENING = auto()
-    NOTING = auto()
-    PENDING = auto()
-    SETTLING = auto()
-    CHECKING = auto()
-
-
-_UNDECIDED: Final = frozenset({Stage.OPENING, Stage.NOTING, Stage.PENDING})
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """The message that waits.
-
-    Attributes:
-        frame: its own bytes.
-        portal: of an Execute; the statement's name of a Parse.
-        settlement: in SETTLING, what Recorded will do: None releases, bytes are the ErrorResponse that refuses.
-        end: in SETTLING, the state that the hold ends in when it is refused.
-        sight: what it is about, as the operator could see it.
-        rejects: its client does not wait: it is refused as soon as the hold is there.
-        follows, difference: it was approved as another hold, for what is not there any more.
-        granted: it was decided before it came.
-        flushed: the backend was told to answer what came before.
-    """
-
-    kind: Kind
-    frame: bytes
-    script: bytes
-    judgement: Judgement
-    bind: bytes = b""
-    portal: bytes = b""
-    stage: Stage = Stage.OPENING
-    hold_id: HoldId | None = None
-    settlement: bytes | None = None
-    end: HoldState = HoldState.DENIED
-    decision: Decision | None = None
-    heartbeats: int = 0
-    timeout_s: float = 0.0
-    why: str = ""
-    sight: Sight | None = None
-    rejects: bool = False
-    follows: HoldId | None = None
-    difference: tuple[str, ...] = ()
-    granted: bool = False
-    flushed: bool = False
 
 
 class Core:
@@ -674,7 +595,7 @@ class Core:
         self._open_series = True
         meaning = HARMLESS if judgement.plain else Meaning(judgement, script, self.knowledge.generation)
         self.knowledge.statements.assign(name, meaning, self.tracker.series)
-        self.tracker.requests.append(_Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
+        self.tracker.requests.append(Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
 
     def _judge_elsewhere(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
         """Have a long script judged off the loop; what is behind it waits."""
@@ -716,7 +637,7 @@ class Core:
             self.tracker.requests.append(BIND)
             return
         portals.assign(portal, meaning, self.tracker.series)
-        self.tracker.requests.append(_Naming(Kind.BIND, portals.confirm, portals.drop, portal))
+        self.tracker.requests.append(Naming(Kind.BIND, portals.confirm, portals.drop, portal))
 
     def _close_name(self, data: bytes, position: int, end: int) -> None:
         if end - position < 7 or data.find(0, position + 6, end) != end - 1:
@@ -730,7 +651,7 @@ class Core:
             return
         names = self.knowledge.statements if kind == ord("S") else self.knowledge.portals
         names.assign(name, None, self.tracker.series)
-        self.tracker.requests.append(_Naming(Kind.CLOSE, names.confirm, names.drop, name))
+        self.tracker.requests.append(Naming(Kind.CLOSE, names.confirm, names.drop, name))
 
     # --- forwarding, holding, refusing --------------------------------------------------------------------------
 
@@ -747,10 +668,10 @@ class Core:
             if held.hold_id is None and not any(effects):
                 self.tracker.requests.append(EXECUTE)
             else:
-                self.tracker.requests.append(_Running(self, Kind.EXECUTE, effects, self.tracker.series, held))
+                self.tracker.requests.append(Running(self, Kind.EXECUTE, effects, self.tracker.series, held))
             out.append(SendToBackend(held.frame))
         else:
-            request = FUNCTION_CALL if held.hold_id is None else _Running(self, Kind.FUNCTION_CALL, (), -1, held)
+            request = FUNCTION_CALL if held.hold_id is None else Running(self, Kind.FUNCTION_CALL, (), -1, held)
             self.tracker.requests.append(request)
             out.append(SendToBackend(held.frame))
         return out
@@ -758,7 +679,7 @@ class Core:
     def _send_query(self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None) -> None:
         if any(effects) or (held is not None and held.hold_id is not None):
             assert held is not None
-            self.tracker.requests.append(_Running(self, Kind.QUERY, effects, -1, held))
+            self.tracker.requests.append(Running(self, Kind.QUERY, effects, -1, held))
         else:
             self.tracker.requests.append(QUERY)
         self._open_series = False
@@ -939,7 +860,7 @@ class Core:
         if held.stage is not Stage.SETTLING:
             return []
         if self.tracker.skipping:
-            return self._skip_held(held, _SKIPPED)
+            return self._skip_held(held, SKIPPED)
         if held.settlement is None:
             return self._check(held)
         self._held = None
@@ -1007,7 +928,7 @@ class Core:
         if look.has_sync:
             kinds.append(Kind.SYNC)
             tracker.series += 1
-        tracker.requests += [_Asked(self, kind, is_last=kind is kinds[-1]) for kind in kinds]
+        tracker.requests += [Asked(self, kind, is_last=kind is kinds[-1]) for kind in kinds]
         return [SendToBackend(look.messages)]
 
     def look_over(self) -> None:
@@ -1023,8 +944,8 @@ class Core:
         look, self._answered = self._answered, None
         assert look is not None
         held = self._held
-        if look.problem == _SKIPPED:
-            return [] if held is None else self._skip_held(held, _SKIPPED)
+        if look.problem == SKIPPED:
+            return [] if held is None else self._skip_held(held, SKIPPED)
         sight = look.sight(self.knowledge.server_encoding)
         if sight.unbound:
             self._cannot_look = sight.unbound
@@ -1091,7 +1012,7 @@ class Core:
                 break
             kind = data[position]
             end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
-            if kind not in _ANSWERS or not isinstance(self.tracker.head(), _Asked) or end < position + 5:
+            if kind not in _ANSWERS or not isinstance(self.tracker.head(), Asked) or end < position + 5:
                 end = min(end, size) if end >= position + 5 else size
                 out += self._relayed(data[position:end])
             elif end > size:
@@ -1117,7 +1038,7 @@ class Core:
         assert look is not None
         try:
             if kind == B_ERROR:
-                fields = _error_fields(body)
+                fields = error_fields(body)
                 if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
                     return self._relayed(message)
                 self.look_failed(fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question")
@@ -1385,8 +1306,8 @@ class Core:
         if held is not None and tracker.skipping and held.stage is not Stage.SETTLING:
             # A question of ours that failed has a reason to tell, in `_looked`.
             if self._answered is None:
-                out += self._skip_held(held, _SKIPPED)
-        elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in _UNDECIDED)):
+                out += self._skip_held(held, SKIPPED)
+        elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in UNDECIDED)):
             out += self._ask(held)
         elif self._draining:
             out += self._drain_if_quiet()
@@ -1451,7 +1372,7 @@ class Core:
 
     def _error_came(self, data: bytes, position: int, end: int) -> bytes | None:
         """Attribute an ErrorResponse; return what the frontend gets in its place, if anything."""
-        fields = _error_fields(data[position + 5 : end])
+        fields = error_fields(data[position + 5 : end])
         if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
             self._fatal_seen = True
         self.knowledge.rolled_back()
@@ -1509,78 +1430,3 @@ class Core:
         state = HoldState.FAILED if failed is not None else HoldState.DONE
         self.emit(MoveHold(held.hold_id, state, outcome))
         self.emit(Note(self._entry(AuditEvent.OUTCOME, held, outcome=outcome)))
-
-
-_NameCall = Callable[[bytes], None]
-
-
-class _Naming(Request):
-    """Parse, Bind or Close in flight: gives a name its meaning once confirmed."""
-
-    __slots__ = ("_confirm", "_drop", "_name")
-
-    def __init__(self, kind: Kind, confirm: _NameCall, drop: _NameCall, name: bytes) -> None:
-        super().__init__(kind)
-        self._confirm = confirm
-        self._drop = drop
-        self._name = name
-
-    def confirmed(self, tag: bytes) -> None:
-        self._confirm(self._name)
-
-    def dropped(self, sqlstate: bytes) -> None:
-        self._drop(self._name)
-
-
-class _Asked(Request):
-    """A message of our own question in flight: its answers are not for the frontend."""
-
-    __slots__ = ("_core", "_is_last")
-
-    def __init__(self, core: Core, kind: Kind, *, is_last: bool) -> None:
-        super().__init__(kind)
-        self._core = core
-        self._is_last = is_last
-
-    def dropped(self, sqlstate: bytes) -> None:
-        self._core.look_failed(_SKIPPED)
-
-    def ended(self) -> None:
-        if self._is_last:
-            self._core.look_over()
-
-
-class _Running(Request):
-    """A script in flight that changes the session's state, or whose outcome belongs to a hold."""
-
-    __slots__ = ("_core", "_effects", "_failed", "_held", "_tags")
-
-    def __init__(self, core: Core, kind: Kind, effects: tuple[tuple[Effect, ...], ...], series: int, held: Held) -> None:
-        super().__init__(kind)
-        self._core = core
-        self._held = held
-        self._effects = [core.knowledge.begin(e, series) for e in effects]
-        self._tags: list[str] = []
-        self._failed: str | None = None
-
-    def confirmed(self, tag: bytes) -> None:
-        self._tags.append(tag.decode("utf-8", "replace") if tag else "suspended")
-        if not tag and self.kind is Kind.EXECUTE:
-            # PortalSuspended: to fetch the rest of the rows is the same execution, which was decided on.
-            self._core.knowledge.portals.replace_confirmed(self._held.portal, HARMLESS)
-        if self._effects:
-            self._core.knowledge.confirm(self._effects.pop(0))
-
-    def dropped(self, sqlstate: bytes) -> None:
-        self._failed = sqlstate.decode("ascii", "replace") if sqlstate else "skipped or cut off"
-        for effects in self._effects:
-            self._core.knowledge.drop(effects)
-        self._effects.clear()
-
-    def ended(self) -> None:
-        self._core.running_ended(self._held, self._tags, self._failed)
-
-
-def _error_fields(body: bytes) -> dict[int, bytes]:
-    """The fields of an ErrorResponse by their type byte (protocol-error-fields.html)."""
-    return {part[0]: part[1:] for part in body.split(b"\0") if part}

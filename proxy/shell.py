@@ -36,7 +36,7 @@ from proxy.commands import (
     StartTimer,
     StopTimer,
 )
-from proxy.core import Core, CoreSettings
+from proxy.core import Core
 from proxy.events import (
     BackendLost,
     BackendSent,
@@ -57,6 +57,7 @@ from proxy.events import (
     Timer,
     TimerFired,
 )
+from proxy.held import CoreSettings
 from proxy.judging import SessionJudge
 from proxy.knowledge import Knowledge
 from proxy.model import AuditEntry, Decision, HoldId, HoldRequest, HoldState, Requester, SessionInfo

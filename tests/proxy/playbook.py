@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from policy.context import Context
 from proxy.commands import Command, MoveHold, Note, Record, SendToBackend, SendToFrontend
-from proxy.core import Core, CoreSettings
+from proxy.core import Core
 from proxy.events import (
     BackendSent,
     Event,
@@ -15,6 +15,7 @@ from proxy.events import (
     HoldResolved,
     Recorded,
 )
+from proxy.held import CoreSettings
 from proxy.knowledge import Knowledge
 from proxy.model import AuditEvent, Decision, HoldId, Requester, SessionId
 from tests.proxy.fake_judge import FakeJudge

@@ -16,7 +16,7 @@ from proxy.commands import (
     ResumeFrontend,
     SendToBackend,
 )
-from proxy.core import STAND_IN_PARSE, STAND_IN_QUERY, Mode
+from proxy.core import STAND_IN_PARSE, STAND_IN_QUERY
 from proxy.events import (
     BackendLost,
     CancelRequested,
@@ -33,6 +33,7 @@ from proxy.events import (
     Timer,
     TimerFired,
 )
+from proxy.held import Mode
 from proxy.model import AuditEvent, HoldState
 from tests.proxy.playbook import APPROVED_BY_ANA, DENIED_BY_BO, SEVEN, Table
 from tests.proxy.wire import (

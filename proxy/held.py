@@ -1,0 +1,89 @@
+"""A message that waits in a session's core, its stages, and what the core needs of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from policy.judgement import Judgement
+from protocol.tracker import Kind
+from proxy.look import Sight
+from proxy.model import Decision, HoldId, HoldState
+
+
+class Mode(Enum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """What a session's core needs of the configuration."""
+
+    environment: str = "production"
+    mode: Mode = Mode.ENFORCE
+    hold_timeout_s: float = 600.0
+    hold_timeout_in_transaction_s: float = 60.0
+    heartbeat_s: float = 15.0
+    drain_timeout_s: float = 30.0
+    high_water_bytes: int = 1 << 20
+    max_script_bytes: int = 128 << 20
+    #: Ask the session what a held script is about, and again before its release.
+    looks: bool = True
+    #: How long a hold for which nobody waits can be decided, and the client may then send it again.
+    retry_timeout_s: float = 3600.0
+    #: Scripts longer than this that were not seen before are judged off the event loop.
+    judge_inline_bytes: int = 4 << 10
+
+
+class Stage(Enum):
+    JUDGING = auto()
+    OPENING = auto()
+    NOTING = auto()
+    PENDING = auto()
+    SETTLING = auto()
+    CHECKING = auto()
+
+
+#: Stages in which an operator can still decide, or will be able to.
+UNDECIDED: Final = frozenset({Stage.OPENING, Stage.NOTING, Stage.PENDING})
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """The message that waits.
+
+    Attributes:
+        frame: its own bytes.
+        portal: of an Execute; the statement's name of a Parse.
+        settlement: in SETTLING, what Recorded will do: None releases, bytes are the ErrorResponse that refuses.
+        end: in SETTLING, the state that the hold ends in when it is refused.
+        sight: what it is about, as the operator could see it.
+        rejects: its client does not wait: it is refused as soon as the hold is there.
+        follows, difference: it was approved as another hold, for what is not there any more.
+        granted: it was decided before it came.
+        flushed: the backend was told to answer what came before.
+    """
+
+    kind: Kind
+    frame: bytes
+    script: bytes
+    judgement: Judgement
+    bind: bytes = b""
+    portal: bytes = b""
+    stage: Stage = Stage.OPENING
+    hold_id: HoldId | None = None
+    settlement: bytes | None = None
+    end: HoldState = HoldState.DENIED
+    decision: Decision | None = None
+    heartbeats: int = 0
+    timeout_s: float = 0.0
+    why: str = ""
+    sight: Sight | None = None
+    rejects: bool = False
+    follows: HoldId | None = None
+    difference: tuple[str, ...] = ()
+    granted: bool = False
+    flushed: bool = False
