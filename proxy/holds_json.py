@@ -30,6 +30,7 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "role": requester.role,
         "application_name": requester.application_name,
         "client_addr": requester.client_addr,
+        "certificate": requester.certificate or None,
         "environment": request.environment,
         "impact": None,
         "backup": None,
