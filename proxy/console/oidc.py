@@ -71,7 +71,7 @@ class Oidc:
         self._metadata: dict[str, Any] = {}
         self._metadata_at = 0.0
         self._keys = KeySet([])
-        self._keys_at = 0.0
+        self._again_at = float("-inf")
 
     async def start(self, target: str, browser: str) -> str:
         """The provider's address to go to. `browser` is a secret in a cookie: the answer must come to the same browser.
@@ -121,9 +121,9 @@ class Oidc:
             return self._checked(token, nonce)
         except OidcError:
             # The provider may have new keys. Whoever sends tokens of made-up keys makes us ask no more often than now and then.
-            if time.monotonic() - self._keys_at < _KEYS_AGAIN_S:
+            if time.monotonic() - self._again_at < _KEYS_AGAIN_S:
                 raise
-        self._metadata_at = 0.0
+        self._again_at, self._metadata_at = time.monotonic(), 0.0
         await self._discover()
         return self._checked(token, nonce)
 
@@ -181,7 +181,7 @@ class Oidc:
 
     async def _discover(self) -> dict[str, Any]:
         """OpenID Connect Discovery 1.0 section 4. Raises OidcError."""
-        if self._metadata and time.monotonic() - self._metadata_at < _METADATA_S:
+        if self._metadata_at and time.monotonic() - self._metadata_at < _METADATA_S:
             return self._metadata
         issuer = self._settings.issuer.rstrip("/")
         try:
@@ -195,8 +195,7 @@ class Oidc:
             raise OidcError("the provider names another issuer than oidc_issuer")
         if issuer.startswith("https:") and not all(url.startswith("https:") for url in needed):
             raise OidcError("the provider would have us go on in clear text")
-        self._metadata, self._metadata_at = metadata, time.monotonic()
-        self._keys, self._keys_at = _key_set(keys), time.monotonic()
+        self._metadata, self._keys, self._metadata_at = metadata, _key_set(keys), time.monotonic()
         return self._metadata
 
 
