@@ -176,8 +176,8 @@ class Settings(BaseSettings):
     def _tls_fits(self) -> Self:
         if self.tls != "disable" and not (self.tls_cert and self.tls_key):
             raise ValueError(f"tls = {self.tls} needs tls_cert and tls_key, the paths of two PEM files")
-        if self.tls == "disable" and self.tls_ca:
-            raise ValueError("tls_ca has no use with tls = disable; set tls = require")
+        if self.tls != "require" and self.tls_ca:
+            raise ValueError(f"tls_ca has no use with tls = {self.tls}, as clients could come without a certificate; set tls = require")
         upstream = self.server
         if upstream is not None:
             if upstream.sslmode in ("verify-ca", "verify-full") and not upstream.sslrootcert:
