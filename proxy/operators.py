@@ -322,8 +322,11 @@ class SqlOperators:
         return token
 
     async def revoke_token(self, operator: str, name: str) -> bool:
+        """Ends the web sessions that began with a token, too."""
         async with self._store.transaction() as connection:
             gone = (await connection.execute(delete(tokens).where(tokens.c.operator == operator, tokens.c.name == name))).rowcount
+            # Browsers that came in by a token; of which one, nobody wrote down.
+            await connection.execute(delete(web_sessions).where(web_sessions.c.operator == operator, web_sessions.c.source == "token"))
         self.generation += 1
         return bool(gone)
 

@@ -192,9 +192,7 @@ class Hostile:
         asked = {k: v[0] for k, v in parse_qs(urlsplit(begun.headers["location"]).query).items()}
         self.asked = asked
         self.nonce = asked["nonce"]
-        return visit.http.get(
-            f"{visit.proxy.console}/login/oidc/callback", params={"state": asked["state"], "code": "c", **query}
-        )
+        return visit.http.get(f"{visit.proxy.console}/login/oidc/callback", params={"state": asked["state"], "code": "c", **query})
 
 
 def unsigned(claims: dict[str, Any], alg: str) -> str:
@@ -208,4 +206,18 @@ def challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
-__all__ = ["CLIENT", "SECRET", "ECKey", "Hostile", "KeySet", "OctKey", "Provider", "RSAKey", "Visit", "challenge", "free_port", "oidc_pghold", "unsigned"]
+__all__ = [
+    "CLIENT",
+    "SECRET",
+    "ECKey",
+    "Hostile",
+    "KeySet",
+    "OctKey",
+    "Provider",
+    "RSAKey",
+    "Visit",
+    "challenge",
+    "free_port",
+    "oidc_pghold",
+    "unsigned",
+]

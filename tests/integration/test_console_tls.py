@@ -19,8 +19,6 @@ from tests.conftest import make_certificate
 from tests.servers import Pghold, PostgresServer, wait_for
 
 
-
-
 def tls_pghold(server: PostgresServer, cert: Path, key: Path, *options: str, **settings: str) -> Pghold:
     environment = {"PGHOLD_CONSOLE_TLS_CERT": str(cert), "PGHOLD_CONSOLE_TLS_KEY": str(key), **settings}
     return Pghold(f"postgresql://127.0.0.1:{server.port}/postgres", *options, environment=environment)

@@ -81,7 +81,7 @@ class Behind:
             base_url=f"https://127.0.0.1:{self.port}",
             auth=(name, "secret"),
             headers={"Host": f"pghold.example.com:{self.port}", **headers},
-            verify=False,  # noqa: S501  # the certificate is for another name; TLS has tests of its own
+            verify=False,  # the certificate is for another name; TLS has tests of its own
             trust_env=False,
             timeout=20,
         )

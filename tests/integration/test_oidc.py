@@ -250,9 +250,7 @@ def token_of(visit: Visit) -> str:
 
 def api(proxy: Pghold, token: str, path: str = "/api/v1/holds", **body: str) -> httpx.Response:
     method = "POST" if body else "GET"
-    return httpx.request(
-        method, f"{proxy.console}{path}", json=body or None, headers={"Authorization": f"Bearer {token}"}, trust_env=False
-    )
+    return httpx.request(method, f"{proxy.console}{path}", json=body or None, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
 
 
 def test_a_person_who_lost_his_group_loses_everything_at_his_next_sign_in(real: tuple[Pghold, Provider], visits: Any) -> None:

@@ -438,7 +438,9 @@ def test_the_names_in_a_certificate() -> None:
     assert client_names({}) == client_names(None) == ("", ())
 
 
-@pytest.mark.parametrize("target", ["//e", "///e", "/\\e", "\\/e", "http:e", "https://e", "/\te", "/a\nb", " /x", "", "javascript:x", "/\u2028e\x7f"])
+@pytest.mark.parametrize(
+    "target", ["//e", "///e", "/\\e", "\\/e", "http:e", "https://e", "/\te", "/a\nb", " /x", "", "javascript:x", "/\u2028e\x7f"]
+)
 def test_no_target_leads_to_another_host(target: str) -> None:
     assert local_path(target) == "/"
 
