@@ -24,6 +24,7 @@ from proxy.audit import JsonlAuditLog
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
+from proxy.console.server import make_server
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
@@ -44,6 +45,7 @@ from proxy.shell import SessionRuntime, Totals
 from proxy.store import open_store
 from proxy.store.approvals import SqlApprovals
 from proxy.tasks import Tasks
+from proxy.tls import console_context, load_console_chain
 from proxy.upstream import Connector
 
 #: Descriptors wanted: two for each session, and some.
@@ -106,7 +108,7 @@ class App:
         self._book = SqlHoldBook(store, self._clock, settings.max_pending_holds, self._metrics.hold_ended)
         for hold in await self._book.recover():
             await self._audit.append(_abandoned(hold))
-        self._operators = SqlOperators(store, self._clock)
+        self._operators = SqlOperators(store, self._clock, settings.external_token_days * 86400)
         await self._operators.ensure_first(settings.data_dir / "operator.token")
         self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
         self._add_metrics()
@@ -206,31 +208,13 @@ class App:
         await self._server.start()
 
     async def _start_console(self) -> None:
+        self._console_tls = console_context(self._settings)
         try:
             sock = listen(address(self._settings.console))
         except ConfigError as error:
             raise ConfigError(f"console: {error}") from None
         self._console_address = shown(sock)
-        settings = self._settings
-        try:
-            config = uvicorn.Config(
-                make_console(self._services),
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=2,
-                loop="none",
-                server_header=False,
-                # Who is trusted to say where a request comes from is decided in the console, by console_proxies.
-                proxy_headers=False,
-                ssl_certfile=settings.console_tls_cert,
-                ssl_keyfile=settings.console_tls_key,
-            )
-            config.load()
-        except OSError as error:
-            raise ConfigError(f"console_tls_cert, console_tls_key: {error.strerror or error}") from None
-        self._console = uvicorn.Server(config)
-        self._console.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older releases; newer use capture_signals
+        self._console = make_server(make_console(self._services), self._console_tls, self._settings.console_proxies)
         self._tasks.spawn(_serve_http(self._console, sock), "console")
 
     @property
@@ -264,7 +248,10 @@ class App:
         fresh = load({"policy": self._settings.policy} if self._settings.policy else {})
         given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
         policies = load_policies(given)
+        console_context(self._settings)  # raises before anything is changed
         self._server.reload_tls()
+        if self._console_tls is not None:
+            load_console_chain(self._console_tls, self._settings)
         self._judging.replace(policies)
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.RELOADED, operator=operator))

@@ -66,6 +66,16 @@ def why_not(operator: Operator, request: HoldRequest) -> str:
 
 
 def is_own(operator: Operator, requester: Requester) -> bool:
-    """By database role or client certificate. An e-mail address counts as its local part, too."""
-    names = {operator.name, operator.name.partition("@")[0], *operator.database_roles}
-    return requester.role in names or (bool(requester.certificate) and requester.certificate in names)
+    """By database role or client certificate; upper and lower case are the same. An e-mail address counts as its local part, too, with and
+    without what follows a plus sign: of ana+db@example.com, ana+db and ana."""
+    theirs = {requester.role, requester.certificate, *requester.certificate_emails} - {""}
+    return bool(_names(operator.name, *operator.database_roles) & _names(*theirs))
+
+
+def _names(*names: str) -> set[str]:
+    found = {name.casefold() for name in names}
+    for name in list(found):
+        local, at, _ = name.partition("@")
+        if at and local:
+            found |= {local, local.partition("+")[0]}
+    return found - {""}

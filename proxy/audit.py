@@ -165,6 +165,7 @@ class JsonlAuditLog:
             "database": requester.database if requester else None,
             "application_name": requester.application_name if requester else None,
             "client_addr": requester.client_addr if requester else None,
+            "certificate": (requester.certificate or None) if requester else None,
             "session_id": requester.session_id if requester else None,
             "operator": entry.operator or None,
             "reason": entry.reason or None,

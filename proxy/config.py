@@ -113,6 +113,12 @@ class Settings(BaseSettings):
     oidc_scopes: str = Field("openid profile email", description="What is asked of the provider.")
     oidc_name_claim: str = Field("email", description="The claim that is the operator's name.")
     oidc_groups_claim: str = Field("groups", description="The claim with the person's groups.")
+    oidc_unverified_email: bool = Field(
+        False, description="Take e-mail addresses as names although the provider does not say that it verified them."
+    )
+    external_token_days: float = Field(
+        30, gt=0, description="API tokens of people from OIDC or the header are good for so long after they last signed in that way."
+    )
     second_factor_from: Literal["", "low", "medium", "high", "critical"] = Field(
         "", description="Approvals from this severity on need a TOTP code; empty: only where [[policy.approvals]] says so."
     )
@@ -177,8 +183,8 @@ class Settings(BaseSettings):
     def _tls_fits(self) -> Self:
         if self.tls != "disable" and not (self.tls_cert and self.tls_key):
             raise ValueError(f"tls = {self.tls} needs tls_cert and tls_key, the paths of two PEM files")
-        if self.tls == "disable" and self.tls_ca:
-            raise ValueError("tls_ca has no use with tls = disable; set tls = require")
+        if self.tls != "require" and self.tls_ca:
+            raise ValueError(f"tls_ca has no use with tls = {self.tls}, as clients could come without a certificate; set tls = require")
         upstream = self.server
         if upstream is not None:
             if upstream.sslmode in ("verify-ca", "verify-full") and not upstream.sslrootcert:
@@ -218,8 +224,13 @@ class Settings(BaseSettings):
                         f"the console at {part.strip()} could be reached from other machines in clear text: give console_tls_cert and "
                         "console_tls_key, or let a proxy with TLS sign people in (console_auth = header), or listen on 127.0.0.1"
                     )
+        if self.console_auth == "header" and not self.console_url:
+            raise ValueError("console_auth = header needs console_url, the address under which people reach the proxy in front")
         if self.oidc_issuer and not (self.oidc_client_id and self.oidc_client_secret):
             raise ValueError("oidc_issuer needs oidc_client_id and oidc_client_secret")
+        for name, url in (("oidc_issuer", self.oidc_issuer), ("console_url", self.console_url if self.console_auth == "header" else "")):
+            if url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
+                raise ValueError(f"{name} must begin with https: whoever is in between could sign in as anybody")
         return self
 
     @property

@@ -31,6 +31,7 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "role": requester.role,
         "application_name": requester.application_name,
         "client_addr": requester.client_addr,
+        "certificate": requester.certificate or None,
         "environment": request.environment,
         "impact": None if hold.sight is None else sight_as_json(hold.sight),
         "backup": None,
@@ -71,7 +72,6 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "follows": request.follows,
         "difference": list(request.difference),
         "recent": list(request.recent),
-        "certificate": requester.certificate,
         "ended_at": iso(hold.ended_at),
         "outcome": hold.outcome,
     }

@@ -98,6 +98,7 @@ class Requester:
 
     Attributes:
         certificate: the common name of the client's certificate; empty without one.
+        certificate_emails: the addresses it is also for.
     """
 
     session_id: SessionId
@@ -106,6 +107,7 @@ class Requester:
     application_name: str
     client_addr: str
     certificate: str = ""
+    certificate_emails: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,11 @@ from typing import Any, Final
 import pyotp
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
-from sqlalchemy import Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy import passwords
+from proxy.attempts import LOCKOUT_AFTER, LOCKOUT_LIMIT_S, LOCKOUT_S, Attempts
 from proxy.model import Operator, Role
 from proxy.seams import Clock, LockedOutError, StoreError
 from proxy.store import Store
@@ -36,16 +38,17 @@ FIRST_OPERATOR: Final = "operator"
 #: The token that `operator add` prints; in psql it is the operator's password until a real one is set.
 FIRST_TOKEN: Final = "first"
 SCRAM_ITERATIONS: Final = 4096
-#: Wrong passwords or codes in a row before an operator must wait, and how long; each further one doubles it, up to an hour.
-LOCKOUT_AFTER: Final = 5
-LOCKOUT_S: Final = 30.0
-_LOCKOUT_LIMIT_S: Final = 3600.0
-MIN_PASSWORD_CHARACTERS: Final = 12
+#: Passwords hashed at the same time: each takes 64 MiB.
+_HASHING: Final = 2
+#: API tokens and psql passwords of people from another system are good for so long after it last let them in.
+EXTERNAL_S: Final = 30 * 86400.0
 #: A code is valid for its own 30 s and those before and after (RFC 6238 section 5.2).
 _TOTP_WINDOW: Final = 1
 _TOTP_STEP_S: Final = 30
 _SEEN_EVERY_S: Final = 60
 _NAME: Final = re.compile(r"[\w.@+-]{1,120}")
+#: Of another system's names, which people there may choose: letters that look like others make no second person.
+_EXTERNAL_NAME: Final = re.compile(r"[a-z0-9_.@+-]{1,120}")
 
 _hasher: Final = PasswordHasher()
 #: Verified when there is no such operator, so that the answer takes as long.
@@ -90,7 +93,7 @@ def token_digest(token: str) -> str:
 def scram_verifier(password: str, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> str:
     """SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey, as in pg_authid.rolpassword (catalog-pg-authid.html)."""
     salt = os.urandom(16) if salt is None else salt
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    salted = hashlib.pbkdf2_hmac("sha256", passwords.prepared(password).encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     stored_key = hashlib.sha256(client_key).digest()
     server_key = hmac.digest(salted, b"Server Key", "sha256")
@@ -99,11 +102,19 @@ def scram_verifier(password: str, salt: bytes | None = None, iterations: int = S
 
 
 class SqlOperators:
-    """seams.Operators over the store, and what admins do with them."""
+    """seams.Operators over the store, and what admins do with them.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    Attributes:
+        generation: another number whenever somebody may have lost something, so that whoever is being served is looked at again.
+    """
+
+    def __init__(self, store: Store, clock: Clock, external_s: float = EXTERNAL_S) -> None:
+        self.generation = 0
         self._store = store
         self._clock = clock
+        self._external_s = external_s
+        self._attempts = Attempts(clock)
+        self._hashing = asyncio.Semaphore(_HASHING)
 
     # --- who is it ----------------------------------------------------------------------------------------------
 
@@ -117,6 +128,7 @@ class SqlOperators:
                 tokens.c.token_sha256 == digest,
                 operators.c.disabled_at.is_(None),
                 or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now.isoformat()),
+                self._still_known(),
             )
         )
         async with self._store.transaction() as connection:
@@ -127,18 +139,30 @@ class SqlOperators:
                 await connection.execute(update(tokens).where(tokens.c.id == row.token_id).values(last_used_at=now.isoformat()))
         return _operator(row)
 
-    async def by_password(self, name: str, password: str) -> Operator | None:
-        """Raises LockedOutError after too many failures in a row."""
+    def _still_known(self) -> ColumnElement[bool]:
+        """A person of another system is one as long as that has let him in lately: a token must not outlive his account there."""
+        since = (self._clock.now() - timedelta(seconds=self._external_s)).isoformat()
+        return or_(operators.c.source == "local", operators.c.proved_at > since)
+
+    async def by_password(self, name: str, password: str, address: str = "local") -> Operator | None:
+        """Raises LockedOutError after too many failures in a row, whether there is such an operator or not."""
+        self._attempts.begin(name, address)
         async with self._store.transaction() as connection:
             row = (await connection.execute(select(operators).where(operators.c.name == name))).one_or_none()
-        if row is not None:
-            self._check_lock(row)
-        known = row is not None and row.password_hash and row.disabled_at is None
-        good = await asyncio.to_thread(_verified, row.password_hash if row is not None and known else _NOBODY, password)
-        if row is None:
+        known = row is not None and row.password_hash and row.disabled_at is None and row.source == "local"
+        async with self._hashing:
+            good = await asyncio.to_thread(_verified, row.password_hash if row is not None and known else _NOBODY, password)
+        if row is None or not known or not good:
             return None
-        await self._count(name, good and bool(known))
-        return _operator(row) if good and known else None
+        self._attempts.succeeded(name, address)
+        return _operator(row)
+
+    def attempt(self, name: str, address: str) -> None:
+        """Somebody tries to prove by SCRAM that he is `name`; failed until `attempt_succeeded`. Raises LockedOutError."""
+        self._attempts.begin(name, address)
+
+    def attempt_succeeded(self, name: str, address: str) -> None:
+        self._attempts.succeeded(name, address)
 
     async def get(self, name: str) -> Operator | None:
         """None when there is none, or he is disabled."""
@@ -162,7 +186,7 @@ class SqlOperators:
                     or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
                 ),
             )
-            .where(operators.c.name == person, operators.c.disabled_at.is_(None))
+            .where(operators.c.name == person, operators.c.disabled_at.is_(None), self._still_known())
         )
         async with self._store.transaction() as connection:
             row = (await connection.execute(wanted)).one_or_none()
@@ -230,7 +254,7 @@ class SqlOperators:
             await connection.execute(update(operators).where(operators.c.name == name).values(failures=operators.c.failures + 1))
             failures = (await connection.execute(select(operators.c.failures).where(operators.c.name == name))).scalar_one()
             if failures >= LOCKOUT_AFTER:
-                seconds = min(LOCKOUT_S * 2 ** min(failures - LOCKOUT_AFTER, 12), _LOCKOUT_LIMIT_S)
+                seconds = min(LOCKOUT_S * 2 ** min(failures - LOCKOUT_AFTER, 12), LOCKOUT_LIMIT_S)
                 until = (self._clock.now() + timedelta(seconds=seconds)).isoformat()
                 await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until))
 
@@ -298,19 +322,28 @@ class SqlOperators:
         return token
 
     async def revoke_token(self, operator: str, name: str) -> bool:
+        """Ends the web sessions that began with a token, too."""
         async with self._store.transaction() as connection:
-            return bool((await connection.execute(delete(tokens).where(tokens.c.operator == operator, tokens.c.name == name))).rowcount)
+            gone = (await connection.execute(delete(tokens).where(tokens.c.operator == operator, tokens.c.name == name))).rowcount
+            # Browsers that came in by a token; of which one, nobody wrote down.
+            await connection.execute(delete(web_sessions).where(web_sessions.c.operator == operator, web_sessions.c.source == "token"))
+        self.generation += 1
+        return bool(gone)
 
     async def set_password(self, name: str, password: str) -> None:
         """Ends the operator's web sessions. Raises OperatorError."""
-        if len(password) < MIN_PASSWORD_CHARACTERS:
-            raise OperatorError(f"a password has {MIN_PASSWORD_CHARACTERS} characters or more")
-        hashed = await asyncio.to_thread(_hasher.hash, password)
-        if not await self._set(name, password_hash=hashed, scram_verifier=scram_verifier(password), failures=0, locked_until=None):
+        if why := passwords.problem(password, name):
+            raise OperatorError(why)
+        async with self._hashing:
+            hashed = await asyncio.to_thread(_hasher.hash, passwords.prepared(password))
+        if not await self._set(name, password_hash=hashed, scram_verifier=scram_verifier(password)):
             raise OperatorError(f"there is no operator {name}")
+        self._attempts.forget(name)
 
     async def set_disabled(self, name: str, disabled: bool) -> bool:
-        """A disabled operator's tokens and sessions are good for nothing."""
+        """A disabled operator's tokens and sessions are good for nothing. Enabling ends every lockout, too."""
+        if not disabled:
+            self._attempts.forget(name)
         return await self._set(
             name,
             disabled_at=self._clock.now().isoformat() if disabled else None,
@@ -322,13 +355,16 @@ class SqlOperators:
             changed = (await connection.execute(update(operators).where(operators.c.name == name).values(**values))).rowcount
             if {"password_hash", "disabled_at"} & set(values):
                 await connection.execute(delete(web_sessions).where(web_sessions.c.operator == name))
+        self.generation += 1
         return bool(changed)
 
     async def remove(self, name: str) -> bool:
         async with self._store.transaction() as connection:
             for table in (tokens, web_sessions):
                 await connection.execute(delete(table).where(table.c.operator == name))
-            return bool((await connection.execute(delete(operators).where(operators.c.name == name))).rowcount)
+            gone = (await connection.execute(delete(operators).where(operators.c.name == name))).rowcount
+        self.generation += 1
+        return bool(gone)
 
     async def people(self) -> list[Person]:
         """All operators with their tokens."""
@@ -347,29 +383,63 @@ class SqlOperators:
             for row in rows
         ]
 
-    async def upsert_external(self, name: str, role: Role, source: str) -> Operator:
+    async def upsert_external(self, name: str, role: Role, source: str, subject: str = "") -> Operator:
         """An operator whom another system has proved: his row keeps scope and second factor, his role is that system's.
 
-        Raises OperatorError when the name is a local operator's: another system must not take it over.
+        Names of other systems have no case. `subject` is the account there, which stays the same when somebody changes his name or
+        address: an account is one operator and an operator is one account, so that nobody becomes another, or two.
+
+        Raises OperatorError, also when the name is an operator's of elsewhere: another system must not take it over.
         """
-        _check_name(name)
+        name = name.lower()
+        if not _EXTERNAL_NAME.fullmatch(name):
+            raise OperatorError(f"{name!r}: a name from another system has letters a to z, digits and any of . _ @ + -, 120 at most")
+        now = self._clock.now().isoformat()
         async with self._store.transaction() as connection:
-            row = (await connection.execute(select(operators).where(operators.c.name == name))).one_or_none()
+            rows = (await connection.execute(select(operators).where(func.lower(operators.c.name) == name))).all()
+            row = next((r for r in rows if r.name == name), None)
+            strange = next((r for r in rows if r.source != source), None)
+            if strange is not None:
+                raise OperatorError(f"{name} is a {strange.source} operator")
+            if subject:
+                same = (await connection.execute(select(operators).where(operators.c.subject == subject))).one_or_none()
+                if same is not None and same.name != name:
+                    raise OperatorError(f"you are {same.name} here; an admin must remove that operator before you can be {name}")
             if row is None:
                 await connection.execute(
-                    insert(operators).values(name=name, role=str(role), source=source, created_at=self._clock.now().isoformat())
+                    insert(operators).values(
+                        name=name, role=str(role), source=source, created_at=now, subject=subject or None, proved_at=now
+                    )
                 )
-            elif row.source != source:
-                raise OperatorError(f"{name} is a {row.source} operator")
             elif row.disabled_at is not None:
                 raise OperatorError(f"{name} is disabled")
-            elif row.role != str(role):
-                await connection.execute(update(operators).where(operators.c.name == name).values(role=str(role)))
-            row = (await connection.execute(select(operators).where(operators.c.name == name))).one()
-        return _operator(row)
+            elif subject and row.subject and row.subject != subject:
+                raise OperatorError(f"{name} is another account's; an admin must remove that operator first")
+            else:
+                changed = {"role": str(role), "proved_at": now, "subject": row.subject or subject or None}
+                await connection.execute(update(operators).where(operators.c.name == name).values(**changed))
+            found = (await connection.execute(select(operators).where(operators.c.name == name))).one()
+        if row is not None and row.role != found.role:
+            self.generation += 1
+        return _operator(found)
+
+    async def withdraw_external(self, name: str, source: str, subject: str = "") -> None:
+        """The other system lets him in no more: what he holds here is good for nothing until it does again."""
+        name = name.lower()
+        async with self._store.transaction() as connection:
+            row = (await connection.execute(select(operators).where(operators.c.name == name, operators.c.source == source))).one_or_none()
+            if row is None or (row.subject and row.subject != subject):
+                return
+            lost = {"role": str(Role.VIEWER), "proved_at": None}
+            await connection.execute(update(operators).where(operators.c.name == name).values(**lost))
+            await connection.execute(delete(web_sessions).where(web_sessions.c.operator == name))
+        self.generation += 1
 
     async def ensure_first(self, token_file: Path) -> None:
         """The first operator's token lies in this file; whichever of file and store is missing is made anew.
+
+        As long as an admin can sign in without it, nothing comes back that was taken away: not the first operator when he was disabled or
+        removed, not his token when it was revoked, and not the file.
 
         Raises StoreError.
         """
@@ -379,9 +449,15 @@ class SqlOperators:
             token = ""
         except OSError as error:
             raise StoreError(f"cannot read {token_file}: {error.strerror}") from error
+        admins = select(operators).where(
+            operators.c.role == str(Role.ADMIN), operators.c.disabled_at.is_(None), operators.c.source == "local"
+        )
+        async with self._store.transaction() as connection:
+            found = (await connection.execute(admins)).all()
+        if any(row.name != FIRST_OPERATOR or row.password_hash for row in found):
+            return
         if token:
-            found = await self.by_token(token)
-            if found is None:
+            if await self.by_token(token) is None:
                 await self.add(FIRST_OPERATOR, Role.ADMIN, token, may_skip_backup=True)
             return
         token = await self.add(FIRST_OPERATOR, Role.ADMIN, may_skip_backup=True)
@@ -410,7 +486,7 @@ def _check_name(name: str) -> None:
 
 def _verified(hashed: str, password: str) -> bool:
     try:
-        return _hasher.verify(hashed, password)
+        return _hasher.verify(hashed, passwords.prepared(password))
     except (Argon2Error, InvalidHashError):
         return False
 

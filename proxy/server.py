@@ -41,7 +41,7 @@ from proxy.model import Requester, SessionId, SessionInfo
 from proxy.policies import Identity
 from proxy.shell import Session, SessionRuntime
 from proxy.tasks import Tasks
-from proxy.tls import ALPN, DIFFERENT_CERTIFICATES, frontend_context, leaf
+from proxy.tls import ALPN, DIFFERENT_CERTIFICATES, client_names, frontend_context, leaf
 from proxy.upstream import BackendConnection, Connector
 
 ADMIN_DATABASE: Final = b"pghold"
@@ -80,6 +80,8 @@ class _Client:
     wake: asyncio.Event
     tls: bool
     peer: str
+    certificate: str = ""
+    emails: tuple[str, ...] = ()
 
 
 class Server:
@@ -322,8 +324,9 @@ class Server:
         intake = Intake(wake)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(lambda: intake, sock, ssl=self._tls)
-        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        client = _Client(transport, intake, wake, True, peer)
+        link = transport.get_extra_info("ssl_object")
+        chosen = link.selected_alpn_protocol()
+        client = _Client(transport, intake, wake, True, peer, *client_names(link.getpeercert()))
         if direct and chosen != ALPN:
             transport.close()
             self._metrics.protocol_violation("direct TLS without ALPN")
@@ -474,7 +477,15 @@ class Server:
         """Hand both transports to a session; from here on nothing is read by us."""
         self._next_session += 1
         context = self._context(packet)
-        requester = Requester(SessionId(self._next_session), context.role, context.database, context.application_name, client.peer)
+        requester = Requester(
+            SessionId(self._next_session),
+            context.role,
+            context.database,
+            context.application_name,
+            client.peer,
+            client.certificate,
+            client.emails,
+        )
         session = Session(
             runtime=self._runtime,
             frontend=client.transport,

@@ -51,7 +51,7 @@ from proxy import replies
 from proxy.admin.commands import Answer, CommandError, columns_of, run
 from proxy.admin.scram import MECHANISM, ScramError, ScramServer, Verifier
 from proxy.model import AuditEntry, AuditEvent, Operator
-from proxy.seams import AuditError, StoreError
+from proxy.seams import AuditError, LockedOutError, StoreError
 from proxy.services import Services
 
 #: Commands are short.
@@ -59,6 +59,7 @@ _LIMITS: Final = {kind: min(limit, 64 << 10) for kind, limit in FRONTEND_LIMITS.
 _LOGIN_TIMEOUT_S: Final = 60.0
 _CONNECTIONS_LIMIT: Final = 100
 _TEXT: Final = 25  # the OID of type text
+_NAME_CHARACTERS: Final = 200
 _MOCK_SECRET: Final = os.urandom(32)
 
 V = TypeVar("V")
@@ -96,6 +97,8 @@ class _Connection:
         self._frames: list[tuple[int, bytes]] = []
         self._statements: dict[bytes, bytes] = {}
         self._portals: dict[bytes, tuple[bytes, tuple[str | None, ...]]] = {}
+        self._user = ""
+        self._verifier = ""
 
     def send(self, *messages: Message) -> None:
         self._writer.write(b"".join(m.encode() for m in messages))
@@ -129,11 +132,18 @@ class _Connection:
 
     async def _login(self, startup: StartupMessage) -> Operator | None:
         user = startup.get(b"user").decode("utf-8", "replace")
+        address = _address(self._writer)
         unknown = tuple(name for name, _ in startup.parameters if name.startswith(b"_pq_."))
         if startup.minor > 2 or unknown:
             self.send(NegotiateProtocolVersion((3 << 16) | min(startup.minor, 2), unknown))
+        operators = self._services.operators
         try:
-            found = await self._services.operators.scram_verifier(user)
+            operators.attempt(user[:_NAME_CHARACTERS], address)
+            found = await operators.scram_verifier(user)
+        except LockedOutError as error:
+            seconds = max(1, round((error.until - self._services.clock.now()).total_seconds()))
+            self.fail(replies.Reply("FATAL", "28P01", f"too many failed attempts; try again in {seconds} s"))
+            return None
         except StoreError as error:
             self.fail(replies.Reply("FATAL", "58000", f"pghold: {error}"))
             return None
@@ -151,6 +161,8 @@ class _Connection:
             await self._refused(user)
             self.fail(replies.Reply("FATAL", "28P01", f'password authentication failed for user "{user[:63]}"'))
             return None
+        operators.attempt_succeeded(user[:_NAME_CHARACTERS], address)
+        self._user, self._verifier = user, found[1]
         self.send(AuthenticationSASLFinal(final), AuthenticationOk())
         for name, value in (
             ("server_version", "18.0"),
@@ -196,6 +208,10 @@ class _Connection:
                 continue
             if skipping:
                 continue
+            fresh = await self._still(operator)
+            if fresh is None:
+                return
+            operator = fresh
             if isinstance(message, Query):
                 await self._query(operator, message.query)
                 self.send(ReadyForQuery(TransactionStatus.IDLE))
@@ -205,6 +221,18 @@ class _Connection:
             except CommandError as error:
                 self._fail_command(error)
                 skipping = True
+
+    async def _still(self, operator: Operator) -> Operator | None:
+        """Who it is now: a connection can be days old, and its role, its token and its password may have been taken away since."""
+        try:
+            found = await self._services.operators.scram_verifier(self._user)
+        except StoreError as error:
+            self.fail(replies.Reply("FATAL", "58000", f"pghold: {error}"))
+            return None
+        if found is None or found[1] != self._verifier:
+            self.fail(replies.Reply("FATAL", "28000", f"what {operator.name} signed in with is good for nothing any more"))
+            return None
+        return found[0]
 
     def _fail_command(self, error: CommandError) -> None:
         self.fail(replies.Reply("ERROR", error.sqlstate, str(error), "", error.hint))
@@ -281,6 +309,11 @@ class _Connection:
         if found is None:
             raise CommandError(code, f"{what} does not exist")
         return found
+
+
+def _address(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else "local"
 
 
 def _decoded(script: bytes) -> str:

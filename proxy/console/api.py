@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
+from proxy.console.recheck import RECHECK_S, Recheck
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
@@ -160,9 +161,10 @@ def make_api(services: Services) -> FastAPI:
         return await settle(who, hold_id, Answer(approve=False, reason=body.reason, suggestion=body.suggestion))
 
     @api.get("/api/v1/events", operation_id="events", tags=["holds"], responses=_pick(401))
-    async def events(who: Who, request: Request) -> EventSourceResponse:
+    async def events(who: Who, credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]) -> EventSourceResponse:
         """Each hold as it is opened or changes, as server-sent events: the event's name is the state, its data the hold."""
-        return EventSourceResponse(_stream(services), ping=15)
+        watch = Recheck(services, lambda: operator(credentials))
+        return EventSourceResponse(_stream(services, watch), ping=15)
 
     # --- grants -------------------------------------------------------------------------------------------------
 
@@ -282,16 +284,21 @@ def _pick(*codes: int) -> dict[int | str, dict[str, object]]:
     return {code: _ERRORS[code] for code in codes}
 
 
-async def _stream(services: Services) -> AsyncIterator[dict[str, str]]:
+async def _stream(services: Services, watch: Recheck) -> AsyncIterator[dict[str, str]]:
     # What waits already comes first, so that a client that connects late misses nothing.
     changes = services.book.changes()
-    first = asyncio.ensure_future(anext(changes))
+    coming = asyncio.ensure_future(anext(changes))
     try:
         for hold in reversed(await services.book.list(limit=1000)):
             yield {"event": str(HoldState.PENDING), "id": str(hold.id), "data": json.dumps(hold_as_json(hold))}
-        hold = await first
         while True:
+            done, _ = await asyncio.wait({coming}, timeout=RECHECK_S)
+            if not await watch.still_in():
+                return
+            if not done:
+                continue
+            hold = coming.result()
+            coming = asyncio.ensure_future(anext(changes))
             yield {"event": str(hold.state), "id": str(hold.id), "data": json.dumps(hold_as_json(hold))}
-            hold = await anext(changes)
     finally:
-        first.cancel()
+        coming.cancel()

@@ -1,10 +1,12 @@
 """Signing in by OpenID Connect: the authorization code flow with PKCE (OpenID Connect Core 1.0 section 3.1, RFC 7636).
 
-authlib makes the requests and checks the tokens; here is only what is ours: where state and nonce are kept, and which role a person gets.
+authlib makes the requests and checks the tokens; here is only what is ours: where state and nonce are kept, which keys count, and which
+role a person gets.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,19 +14,22 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import httpx2 as httpx
+from authlib.common.errors import AuthlibBaseError
 from authlib.common.security import generate_token
-from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, KeySet
 
 from proxy.model import Role
 
 #: How long a person may take at the provider; how many may be under way.
 _LOGIN_S: Final = 600
-_UNDER_WAY: Final = 1000
+_UNDER_WAY: Final = 10_000
 _METADATA_S: Final = 3600
+#: A token of a key that we do not know makes us ask for the keys again, and not more often than this.
+_KEYS_AGAIN_S: Final = 10
 _TIMEOUT_S: Final = 10
 #: Signatures by the provider's public key only: no "none", and no HMAC that whoever knows the client's secret could make.
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -45,6 +50,7 @@ class OidcSettings:
     scopes: str = "openid profile email"
     name_claim: str = "email"
     groups_claim: str = "groups"
+    unverified_email: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,9 @@ class Oidc:
         self._settings = settings
         self._started: OrderedDict[str, _Started] = OrderedDict()
         self._metadata: dict[str, Any] = {}
-        self._keys: dict[str, Any] = {}
         self._metadata_at = 0.0
+        self._keys = KeySet([])
+        self._again_at = float("-inf")
 
     async def start(self, target: str, browser: str) -> str:
         """The provider's address to go to. `browser` is a secret in a cookie: the answer must come to the same browser.
@@ -84,16 +91,18 @@ class Oidc:
 
     async def finish(self, query: Mapping[str, str], browser: str) -> tuple[dict[str, Any], str]:
         """The claims of the answer, and where the person wanted to go. Raises OidcError."""
-        started = self._started.pop(query.get("state", ""), None)
+        started = self._started.get(query.get("state", ""))
         if started is None or time.monotonic() - started.at > _LOGIN_S or not browser or started.browser != browser:
+            # Another browser's login stays under way: a stranger who saw its state cannot end it.
             raise OidcError("this login was not begun here, or took too long; begin again")
+        del self._started[query["state"]]
         if "error" in query or not query.get("code"):
             raise OidcError("the provider did not sign you in")
         metadata = await self._discover()
         if query.get("iss", metadata["issuer"]) != metadata["issuer"]:
             raise OidcError("the answer is another provider's")  # RFC 9207
         try:
-            async with self._client() as client:
+            async with asyncio.timeout(_TIMEOUT_S), self._client() as client:
                 token = await client.fetch_token(
                     metadata["token_endpoint"],
                     code=query["code"],
@@ -101,13 +110,27 @@ class Oidc:
                     redirect_uri=self._settings.redirect_uri,
                     grant_type="authorization_code",
                 )
-        except (OAuthError, httpx.HTTPError, ValueError) as error:
+        except (AuthlibBaseError, httpx.HTTPError, ValueError, TypeError, AttributeError, TimeoutError) as error:
             raise OidcError("the provider did not confirm the login") from error
-        return self._claims(token, started.nonce), started.target
+        if not isinstance(token, dict):
+            raise OidcError("the provider's answer is not valid")
+        return await self._claims(token, started.nonce), started.target
 
-    def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+    async def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         try:
-            decoded = jwt.decode(str(token["id_token"]), KeySet.import_key_set(cast(Any, self._keys)), algorithms=_ALGORITHMS)
+            return self._checked(token, nonce)
+        except OidcError:
+            # The provider may have new keys. Whoever sends tokens of made-up keys makes us ask no more often than now and then.
+            if time.monotonic() - self._again_at < _KEYS_AGAIN_S:
+                raise
+        self._again_at, self._metadata_at = time.monotonic(), 0.0
+        await self._discover()
+        return self._checked(token, nonce)
+
+    def _checked(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        """Raises OidcError."""
+        try:
+            decoded = jwt.decode(str(token["id_token"]), self._keys, algorithms=_ALGORITHMS)
             claims = CodeIDToken(
                 decoded.claims,
                 decoded.header,
@@ -120,18 +143,25 @@ class Oidc:
                 {"nonce": nonce, "client_id": self._settings.client_id, "access_token": token.get("access_token")},
             )
             claims.validate(leeway=60)
-        except (JoseError, ValueError, KeyError, TypeError, Exception) as error:  # Safety: whatever is wrong with it signs nobody in.
+            if not isinstance(claims["sub"], str) or not claims["sub"]:
+                raise ValueError("sub")
+        except (JoseError, AuthlibBaseError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # Safety: whatever is wrong with it signs nobody in.
             raise OidcError("the provider's answer is not valid") from error
         return dict(claims)
 
     def name(self, claims: Mapping[str, Any]) -> str:
-        """Raises OidcError. An e-mail address counts only when the provider does not say that it is unverified."""
+        """Raises OidcError. An e-mail address counts when the provider says that it verified it: else people could call themselves as others."""
         name = claims.get(self._settings.name_claim)
         if not isinstance(name, str) or not name:
             raise OidcError(f"the provider sends no {self._settings.name_claim}; set oidc_name_claim, or ask for a scope that has it")
-        if self._settings.name_claim == "email" and claims.get("email_verified") is False:
-            raise OidcError("the provider has not verified your e-mail address")
+        if self._settings.name_claim == "email" and claims.get("email_verified") is not True and not self._settings.unverified_email:
+            raise OidcError("the provider does not say that it has verified your e-mail address")
         return name
+
+    def subject(self, claims: Mapping[str, Any]) -> str:
+        """The account: the only claim that stays with a person (OpenID Connect Core 1.0 section 5.7)."""
+        return f"{claims['iss']} {claims['sub']}"
 
     def groups(self, claims: Mapping[str, Any]) -> list[str]:
         groups = claims.get(self._settings.groups_claim, [])
@@ -150,20 +180,36 @@ class Oidc:
         )
 
     async def _discover(self) -> dict[str, Any]:
-        """OpenID Connect Discovery 1.0 section 4."""
-        if self._metadata and time.monotonic() - self._metadata_at < _METADATA_S:
+        """OpenID Connect Discovery 1.0 section 4. Raises OidcError."""
+        if self._metadata_at and time.monotonic() - self._metadata_at < _METADATA_S:
             return self._metadata
         issuer = self._settings.issuer.rstrip("/")
         try:
-            async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+            async with asyncio.timeout(_TIMEOUT_S), httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
                 metadata = (await client.get(f"{issuer}/.well-known/openid-configuration")).raise_for_status().json()
-                keys = (await client.get(metadata["jwks_uri"])).raise_for_status().json()
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise OidcError("the provider cannot be reached") from error
+                needed = [str(metadata[k]) for k in ("jwks_uri", "authorization_endpoint", "token_endpoint")]
+                keys = (await client.get(needed[0])).raise_for_status().json()["keys"]
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, TimeoutError) as error:
+            raise OidcError("the provider cannot be reached, or does not answer as one") from error
         if str(metadata.get("issuer", "")).rstrip("/") != issuer:
             raise OidcError("the provider names another issuer than oidc_issuer")
-        self._metadata, self._keys, self._metadata_at = metadata, keys, time.monotonic()
+        if issuer.startswith("https:") and not all(url.startswith("https:") for url in needed):
+            raise OidcError("the provider would have us go on in clear text")
+        self._metadata, self._keys, self._metadata_at = metadata, _key_set(keys), time.monotonic()
         return self._metadata
+
+
+def _key_set(keys: object) -> KeySet:
+    """Public keys for signatures. One of a kind that we do not know is no reason to refuse the others."""
+    known = []
+    for key in keys if isinstance(keys, list) else []:
+        if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP") or key.get("use", "sig") != "sig":
+            continue
+        try:
+            known.append(JWKRegistry.import_key(cast(Any, key)))
+        except (JoseError, ValueError, TypeError, KeyError):
+            continue
+    return KeySet(known)
 
 
 def role_for(groups: list[str], roles: Mapping[str, Role], otherwise: Role | None) -> Role | None:

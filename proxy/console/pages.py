@@ -18,6 +18,7 @@ from proxy.approvals import needs, why_not
 from proxy.console.grouping import Group, group
 from proxy.console.history import History
 from proxy.console.practice import open_practice_hold
+from proxy.console.recheck import RECHECK_S, Recheck
 from proxy.console.rulebook import rule_text
 from proxy.console.script import SHOWN_CHARACTERS, one_line, pieces, unusual_characters
 from proxy.console.sessions import Visitor
@@ -31,8 +32,6 @@ from proxy.services import Services
 #: Groups on one page of the list; more are a page further.
 _GROUPS_SHOWN: Final = 100
 _STATUS: Final = {"forbidden": 403, "phrase": 422, "reason": 422, "object": 422, "second-factor": 422, "already": 409, "invalid": 422}
-#: Who is signed in is looked at again so often while a page listens.
-_RECHECK_S: Final = 30.0
 
 
 class HoldPages:
@@ -287,12 +286,14 @@ class HoldPages:
         """That a hold changed, not how: the page asks for what it shows."""
         changes = self._services.book.changes()
         coming = asyncio.ensure_future(anext(changes))
+        watch = Recheck(self._services, lambda: self._signin.visitor(request))
         try:
             yield {"event": "hello", "data": json.dumps({"pending": self._services.book.pending_count()})}
             while True:
-                done, _ = await asyncio.wait({coming}, timeout=_RECHECK_S)
+                done, _ = await asyncio.wait({coming}, timeout=RECHECK_S)
+                if not await watch.still_in():
+                    return
                 if not done:
-                    await self._signin.visitor(request)  # raises when the session is over: the stream ends
                     continue
                 hold = coming.result()
                 coming = asyncio.ensure_future(anext(changes))

@@ -86,7 +86,8 @@ class PeoplePages:
         visitor = await self._signin.changing(request)
         require(visitor, Role.ADMIN)
         name = name.strip()
-        if await self._services.operators.get(name) is not None:
+        # Disabled ones, too: adding must not be a way around enabling. Names differ by more than their case.
+        if name.casefold() in {p.operator.name.casefold() for p in await self._services.operators.people()}:
             return await self._show_people(request, visitor, error=f"there is an operator {name} already", status=409)
         try:
             await self._changed(visitor, name, f"added as {role}")
@@ -113,6 +114,8 @@ class PeoplePages:
         if name == visitor.operator.name:
             return await self._show_people(request, visitor, error="another admin must do that to you", status=409)
         operators = self._services.operators
+        if name not in {p.operator.name for p in await operators.people()}:
+            return await self._show_people(request, visitor, error=f"there is no operator {name}", status=404)
         await self._changed(visitor, name, action)
         match action:
             case "disable" | "enable":
@@ -163,7 +166,7 @@ class PeoplePages:
             raise NotAllowedError(f"your password is kept by {visitor.operator.source}, not here")
         person = next(p for p in await operators.people() if p.operator.name == visitor.operator.name)
         try:
-            if person.has_password and await operators.by_password(visitor.operator.name, current) is None:
+            if person.has_password and await operators.by_password(visitor.operator.name, current, self._signin.address(request)) is None:
                 return await self._show_account(request, visitor, error="the current password is wrong", status=403)
         except LockedOutError:
             return await self._show_account(request, visitor, error="too many wrong passwords; wait a while", status=429)
@@ -175,7 +178,7 @@ class PeoplePages:
         except OperatorError as error:
             return await self._show_account(request, visitor, error=str(error), status=422)
         # All sessions ended with it; this browser gets a new one.
-        fresh = await self._sessions.begin(visitor.operator, visitor.source, request.client.host if request.client else "local")
+        fresh = await self._sessions.begin(visitor.operator, visitor.source, self._signin.address(request))
         response = await self._show_account(request, fresh, done="The password is set; all other browsers are signed out.")
         self._signin.keep(response, fresh.session_id)
         return response

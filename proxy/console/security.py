@@ -1,12 +1,14 @@
 """What every answer of the console has, and what no request may be: headers, sizes, rates, and who is let in.
 
-The idea. One middleware, outside of everything: it refuses bodies that are too large, requests from other sites that would change
-something (by Origin and Sec-Fetch-Site; forms carry a token besides), and puts the security headers on every answer. The policy for
-content allows nothing but our own files: no inline script or style, no other host, no frame around us.
+The idea. One middleware, outside of everything: it refuses bodies that are too large, requests for another host (a name that an attacker
+lets point to us, DNS rebinding), requests from other sites that would change something (by Origin and Sec-Fetch-Site; forms carry a token
+besides), in header mode whoever does not come through the proxy, and puts the security headers on every answer. The policy for content
+allows nothing but our own files: no inline script or style, no other host, no frame around us.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from ipaddress import ip_address, ip_network
@@ -14,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +25,7 @@ _CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": _CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -32,6 +35,8 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+#: For machines that watch us, which come by address from anywhere; nothing in them is secret.
+_OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -41,12 +46,24 @@ class Guard:
     Args:
         own_origin: of the console's public address, as in the Origin header; empty: that of the request's Host.
         tls: whether browsers come by https, so that they may be told to keep to it.
+        hosts: names under which we are asked for, besides addresses; None: any, since a certificate says which are ours.
+        proxies: networks that all requests come from (header mode); None: any. Programs of this machine reach the API besides.
     """
 
-    def __init__(self, app: ASGIApp, *, own_origin: str = "", tls: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        own_origin: str = "",
+        tls: bool = False,
+        hosts: frozenset[str] | None = None,
+        proxies: list[str] | None = None,
+    ) -> None:
         self._app = app
         self._own_origin = own_origin
         self._tls = tls
+        self._hosts = hosts
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +75,7 @@ class Guard:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     out.setdefault(name, value)
                 out.setdefault("Cache-Control", "no-store")
                 if self._tls:
@@ -71,9 +88,22 @@ class Guard:
         size = headers.get("content-length", "0")
         if not (size.isascii() and size.isdigit()) or int(size) > BODY_LIMIT_BYTES or "transfer-encoding" in headers:
             return _problem(413, "too large", f"a body has a length, and at most {BODY_LIMIT_BYTES} bytes", scope)
+        if scope["path"] not in _OPEN:
+            if not self._is_ours(headers.get("host", "")):
+                return _problem(421, "not this host", "the console is not known under this name; set console_url to the one it has", scope)
+            if self._proxies is not None and not self._comes_through(scope, self._proxies):
+                return _problem(403, "not this way", "the console is reached through its proxy only", scope)
         if scope["method"] not in _SAFE_METHODS and not self._same_site(headers):
             return _problem(403, "from another site", "requests that change something are taken from the console's own pages only", scope)
         return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if re.search(r":[0-9]*$", host) and not host.endswith("]") else host
+        return self._hosts is None or not host or name.lower() in self._hosts or is_address(name.strip("[]"))
+
+    def _comes_through(self, scope: Scope, proxies: list[str]) -> bool:
+        address = scope["client"][0] if scope.get("client") else ""
+        return is_from(address, proxies) or (scope["path"].startswith("/api/") and is_from(address, ["127.0.0.0/8", "::1/128"]))
 
     def _same_site(self, headers: Headers) -> bool:
         """Browsers say where a request comes from; what says nothing is no browser, and has no cookie that another site could use."""
@@ -107,13 +137,21 @@ class RateLimit:
         """Whether one more attempt may be made now."""
         return len(self._recent(key)) < self._attempts
 
-    def count(self, key: str) -> None:
-        """An attempt that failed."""
+    def take(self, key: str) -> bool:
+        """One attempt, which counts as failed until it is given back, so that many at once are many. False: no more now."""
         recent = self._recent(key)
+        if len(recent) >= self._attempts:
+            return False
         self._seen.pop(key, None)
         self._seen[key] = [*recent, time.monotonic()]
         if len(self._seen) > self._keys:
             self._seen.popitem(last=False)
+        return True
+
+    def give_back(self, key: str) -> None:
+        """The last attempt was a good one."""
+        if recent := self._seen.get(key):
+            recent.pop()
 
     def _recent(self, key: str) -> list[float]:
         now = time.monotonic()
@@ -126,6 +164,32 @@ def local_path(target: str, otherwise: str = "/") -> str:
         return otherwise
     parts = urlsplit(target)
     return otherwise if parts.scheme or parts.netloc else target
+
+
+def is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def client_address(request: Request, proxies: list[str]) -> str:
+    """The visitor's address: of X-Forwarded-For the last that no trusted proxy has; what came before it, anybody may have written.
+
+    Without a trusted proxy the header says nothing.
+    """
+    address = request.client.host if request.client else "local"
+    if not is_from(address, proxies):
+        return address
+    for part in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
+        try:
+            address = str(ip_address(part.strip()))
+        except ValueError:
+            break
+        if not is_from(address, proxies):
+            break
+    return address
 
 
 def is_from(address: str, networks: list[str]) -> bool:

@@ -86,6 +86,7 @@ class WebSessions:
         return None if operator is None else Visitor(operator, row.csrf, session_id, row.source)
 
     async def end(self, session_id: str) -> None:
+        """Raises StoreError."""
         async with self._store.transaction() as connection:
             await connection.execute(delete(web_sessions).where(web_sessions.c.id_sha256 == _digest(session_id)))
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
+from proxy.config import Settings, address
 from proxy.console.api import make_api
 from proxy.console.overview import OverviewPages
 from proxy.console.pages import HoldPages
@@ -48,8 +49,22 @@ def make_console(services: Services) -> ASGIApp:
     _add_errors(app, views)
     _keep_sessions(app, signin)
     parts = urlsplit(settings.console_url)
-    own_origin = f"{parts.scheme}://{parts.netloc}" if settings.console_url else ""
-    return Guard(app, own_origin=own_origin, tls=settings.console_has_tls or parts.scheme == "https")
+    by_header = settings.console_auth == "header"
+    return Guard(
+        app,
+        own_origin=f"{parts.scheme}://{parts.netloc}" if settings.console_url else "",
+        tls=settings.console_has_tls or parts.scheme == "https",
+        hosts=_hosts(settings, parts.hostname),
+        proxies=settings.console_proxies if by_header else None,
+    )
+
+
+def _hosts(settings: Settings, public: str | None) -> frozenset[str] | None:
+    """The names we have; None: those of the certificate, which browsers compare."""
+    if public is None and settings.console_has_tls:
+        return None
+    listening = {address(part)[0].lower() for part in settings.console.split(",")}
+    return frozenset({"localhost", *listening, *([public.lower()] if public else [])})
 
 
 async def _static(name: str) -> Response:

@@ -75,7 +75,9 @@ operators = Table(
     Column("database_roles", Text, nullable=False, server_default="[]"),
     Column("may_skip_backup", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
-    Column("locked_until", Text),
+    Column("locked_until", Text),  # for wrong codes; wrong passwords are counted elsewhere (attempts.py)
+    Column("subject", Text),  # issuer and account, of people whom another system proves
+    Column("proved_at", Text),  # when it last did so
 )
 
 tokens = Table(
