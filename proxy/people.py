@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.model import AuditEntry, AuditEvent, Role
+from proxy.holds_json import iso
+from proxy.model import AuditEntry, AuditEvent, Operator, Role
 from proxy.operators import OperatorError, Person, SqlOperators, check_name, check_password
 from proxy.seams import AuditLog
 
@@ -55,6 +56,15 @@ class People:
 
     async def _record(self, by: str, about: str, what: str) -> None:
         await self._audit.append(AuditEntry(AuditEvent.OPERATOR_CHANGED, operator=by, outcome=what, detail={"about": about}))
+
+    async def everybody(self) -> list[Person]:
+        return await self._operators.people()
+
+    async def begin_second_factor(self, name: str) -> str:
+        """A secret for an authenticator; it counts once a code of it was confirmed."""
+        if (await self.find(name)).operator.second_factor:
+            raise OperatorError(f"{name} has a second factor already; remove it first")
+        return await self._operators.begin_totp(name)
 
     async def find(self, name: str) -> Person:
         """Disabled ones too. Raises UnknownOperatorError."""
@@ -140,3 +150,32 @@ class People:
             raise UnknownOperatorError(f"{name} has no second factor")
         await self._record(by, name, "second factor removed")
         await self._operators.remove_totp(name)
+
+
+def operator_as_json(operator: Operator) -> dict[str, object]:
+    """An operator, without what is secret."""
+    return {
+        "name": operator.name,
+        "role": str(operator.role),
+        "databases": list(operator.databases),
+        "max_severity": operator.max_severity,
+        "database_roles": list(operator.database_roles),
+        "may_skip_backup": operator.may_skip_backup,
+        "second_factor": operator.second_factor,
+        "source": operator.source,
+    }
+
+
+def person_as_json(person: Person) -> dict[str, object]:
+    """An operator as admins see him; no secret is in it."""
+    return {
+        **operator_as_json(person.operator),
+        "created_at": iso(person.created_at),
+        "disabled": person.disabled,
+        "has_password": person.has_password,
+        "locked_until": iso(person.locked_until),
+        "tokens": [
+            {"name": t.name, "created_at": iso(t.created_at), "expires_at": iso(t.expires_at), "last_used_at": iso(t.last_used_at)}
+            for t in person.tokens
+        ],
+    }

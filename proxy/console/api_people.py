@@ -10,12 +10,11 @@ from pydantic import BaseModel, Field
 from pyotp import TOTP
 
 from policy.verdict import Severity
-from proxy.console.api_review import operator_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.holds_json import iso
 from proxy.model import Operator, Role
-from proxy.operators import OperatorError, Person
-from proxy.people import People, Scope, UnknownOperatorError
+from proxy.operators import OperatorError
+from proxy.people import People, Scope, UnknownOperatorError, person_as_json
 from proxy.seams import LockedOutError
 from proxy.services import Services
 
@@ -145,9 +144,7 @@ def people_routes(services: Services, operator: Callable[..., Awaitable[Operator
     async def begin_second_factor(who: Who, name: Name) -> dict[str, object]:
         """A secret for an authenticator; it counts once a code of it is sent back."""
         _oneself(who, name)
-        if (await people.find(name)).operator.second_factor:
-            raise ProblemError(400, "not done", f"{name} has a second factor already; remove it first")
-        secret = await services.operators.begin_totp(name)
+        secret = await people.begin_second_factor(name)
         return {"secret": secret, "uri": TOTP(secret).provisioning_uri(name=name, issuer_name="pghold")}
 
     @router.put("/{name}/second-factor", operation_id="confirmSecondFactor", status_code=204, responses=pick(400, 401, 403, 404, 503))
@@ -171,21 +168,6 @@ def people_routes(services: Services, operator: Callable[..., Awaitable[Operator
         return Response(status_code=204)
 
     return router
-
-
-def person_as_json(person: Person) -> dict[str, object]:
-    """An operator as admins see him; no secret is in it."""
-    return {
-        **operator_as_json(person.operator),
-        "created_at": iso(person.created_at),
-        "disabled": person.disabled,
-        "has_password": person.has_password,
-        "locked_until": iso(person.locked_until),
-        "tokens": [
-            {"name": t.name, "created_at": iso(t.created_at), "expires_at": iso(t.expires_at), "last_used_at": iso(t.last_used_at)}
-            for t in person.tokens
-        ],
-    }
 
 
 def operator_problem(error: OperatorError) -> ProblemError:

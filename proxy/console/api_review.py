@@ -17,6 +17,7 @@ from proxy.console.script import one_line
 from proxy.decide import TOGETHER_LIMIT, Answer, DecisionRefusedError, Outcome, decide_together, names_to_type, too_late
 from proxy.holds_json import hold_as_json, iso
 from proxy.model import Hold, HoldId, Operator
+from proxy.people import operator_as_json
 from proxy.seams import NotPendingError, UnknownHoldError
 from proxy.services import Services
 
@@ -101,20 +102,6 @@ def review_routes(services: Services, operator: Callable[..., Awaitable[Operator
         return [_result(hold_id, result) for hold_id, result in results]
 
     return router
-
-
-def operator_as_json(operator: Operator) -> dict[str, object]:
-    """An operator, without what is secret."""
-    return {
-        "name": operator.name,
-        "role": str(operator.role),
-        "databases": list(operator.databases),
-        "max_severity": operator.max_severity,
-        "database_roles": list(operator.database_roles),
-        "may_skip_backup": operator.may_skip_backup,
-        "second_factor": operator.second_factor,
-        "source": operator.source,
-    }
 
 
 async def _get(services: Services, hold_id: int) -> Hold:
