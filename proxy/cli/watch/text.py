@@ -1,18 +1,21 @@
-"""Holds as coloured text. Whatever a requester, an operator or the server wrote goes through `safe` or `lines` before it gets here."""
+"""Holds as coloured text. Whatever a requester, an operator or the server wrote goes through `safe`, or piece by piece through `_shown`."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from rich.cells import cell_len
+from rich.console import Group as RenderGroup
+from rich.console import RenderableType
 from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.watch.board import Board, Entry, Row
-from proxy.console.script import SHOWN_CHARACTERS, Piece, one_line, pieces, plain, unusual_characters
+from proxy.cli.watch.board import Board, Entry, Json, Row
+from proxy.console.script import SHOWN_CHARACTERS, Piece, one_line, pieces, unusual_characters
 from proxy.model import Hold, HoldState
 
 SEVERITY: Final = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "green"}
@@ -36,11 +39,6 @@ def safe(text: str, limit: int = 500) -> str:
     """On one line, with everything that hides shown by its code."""
     shown = _calm(one_line(text, limit))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def lines(text: str, limit: int = _VALUE_CHARACTERS) -> str:
-    """The same, but it keeps its lines."""
-    return _calm(plain(text[:limit]).replace("\r", "<U+000D>").replace("\t", "    "))
 
 
 def _calm(text: str) -> str:
@@ -91,6 +89,8 @@ def row_text(row: Row, board: Board, now: datetime, width: int) -> Text:
     text = Text()
     for name, size in columns(width):
         value, style = _value(name, row, hold, board, now)
+        if name == "SEVERITY" and size <= len(value):
+            value = {"critical": "crit", "medium": "med"}[value]
         text.append_text(_cell(value, size, style))
     return text
 
@@ -137,90 +137,106 @@ def _cell(value: str, size: int, style: str = "") -> Text:
 # --- one hold ---------------------------------------------------------------------------------------------------------
 
 
-def card(entry: Entry, review: dict[str, Any] | None, now: datetime) -> Text:  # any: JSON of the API
+def card(entry: Entry, review: Json | None, now: datetime) -> RenderableType:
     """Everything about a hold: our facts first, the requester's words last."""
     hold, request = entry.hold, entry.hold.request
-    who = request.requester
-    text = Text()
-    text.append(f"Hold {hold.id}  ", "bold")
-    text.append(str(hold.state), STATE.get(hold.state, ""))
-    text.append("  ")
-    text.append(f" {request.severity} ", SEVERITY[request.severity])
-    if hold.state is HoldState.PENDING:
-        left = (hold.expires_at - now).total_seconds()
-        text.append(f"  expires in {span(left)}", "bold red" if left < 60 else "")
-    text.append("\n")
-    if hold.decision is not None:
-        word = "approved" if hold.decision.approved else "denied"
-        by = ", ".join(hold.decision.approvers) or hold.decision.operator
-        _fact(text, "decision", f"{word} by {by}: {hold.decision.reason}", "bold")
-        if hold.decision.suggestion:
-            _fact(text, "suggested", hold.decision.suggestion)
-    if hold.outcome:
-        _fact(text, "outcome", hold.outcome)
-    _demands(text, review or {})
-    text.append("\n")
+    facts = _Facts()
+    _decided(facts, hold)
+    _demanded(facts, review or {})
     for statement in request.statements:
-        _fact(text, "does", statement.kind + (f" on {', '.join(statement.relations)}" if statement.relations else ""), "bold")
-    _rules(text, hold, review or {})
-    _more(text, "impact", entry.raw.get("impact"))
-    _more(text, "changed", entry.raw.get("difference"))
-    _more(text, "backup", entry.raw.get("backup"))
-    _fact(text, "who", f"{who.role} from {who.client_addr}" + (f" ({who.application_name})" if who.application_name else ""))
-    _fact(text, "where", f"database {who.database}, {request.environment}, session {who.session_id}")
-    waits = "; inside a transaction: its locks stay while it waits" if request.in_transaction else ""
-    _fact(text, "how", f"{request.protocol} protocol, {span((now - hold.created_at).total_seconds())} ago{waits}")
+        facts.add("does", statement.kind + (f" on {', '.join(statement.relations)}" if statement.relations else ""), "bold")
+    _rules(facts, hold, review or {})
+    for name in ("impact", "difference", "backup"):
+        _more(facts, name, entry.raw.get(name))
+    _asked(facts, hold, now)
     group = (review or {}).get("group", {"ids": [], "why": ""})
     if len(group["ids"]) > 1:
-        _fact(text, "with it", f"{len(group['ids'])} wait together: {group['why']}")
+        facts.add("with it", f"{len(group['ids'])} wait together: {group['why']}")
     for one in (review or {}).get("similar", []):
-        _fact(text, "before", f"hold {one['id']} {one['state']} by {one['operator']}: {one['reason']}", "dim")
+        facts.add("before", f"hold {one['id']} {one['state']} by {one['operator']}: {one['reason']}", "dim")
     for number, value in enumerate(request.parameters, 1):
-        _fact(text, f"${number}", "NULL" if value is None else value)
-    text.append("\n")
-    _script(text, request.script, [f.span for f in request.findings])
+        facts.add(f"${number}", "NULL" if value is None else value)
+    script = Text()
+    _script(script, request.script, [f.span for f in request.findings])
+    return RenderGroup(_title(hold, now), facts.table, Text(), script)
+
+
+def _title(hold: Hold, now: datetime) -> Text:
+    text = Text(f"Hold {hold.id}  ", "bold")
+    text.append(str(hold.state), STATE.get(hold.state, "not bold"))
+    text.append("  ")
+    text.append(f" {hold.request.severity} ", SEVERITY[hold.request.severity])
+    if hold.state is HoldState.PENDING:
+        left = (hold.expires_at - now).total_seconds()
+        text.append(f"  expires in {span(left)}", "bold red" if left < 60 else "not bold")
     return text
 
 
-def _fact(text: Text, name: str, value: str, style: str = "") -> None:
-    text.append(f"{name:<10}", "dim")
-    text.append(safe(value, _VALUE_CHARACTERS) + "\n", style)
+class _Facts:
+    """Names on the left, what is so on the right, however long."""
+
+    def __init__(self) -> None:
+        self.table = Table.grid(padding=(0, 1))
+        self.table.add_column(style="dim", min_width=9, max_width=18)
+        self.table.add_column(ratio=1)
+
+    def add(self, name: str, value: str, style: str = "") -> None:
+        self.table.add_row(Text(name), Text(safe(value, _VALUE_CHARACTERS), style))
 
 
-def _demands(text: Text, review: dict[str, Any]) -> None:
+def _decided(facts: _Facts, hold: Hold) -> None:
+    if hold.decision is not None:
+        word = "approved" if hold.decision.approved else "denied"
+        by = ", ".join(hold.decision.approvers) or hold.decision.operator
+        facts.add("decision", f"{word} by {by}: {hold.decision.reason}", "bold")
+        if hold.decision.suggestion:
+            facts.add("suggested", hold.decision.suggestion)
+    if hold.outcome:
+        facts.add("outcome", hold.outcome)
+
+
+def _demanded(facts: _Facts, review: Json) -> None:
     if review.get("why_not"):
-        _fact(text, "yours", f"not to decide: {review['why_not']}", "bold yellow")
+        facts.add("yours", f"not to decide: {review['why_not']}", "bold yellow")
     needed = review.get("approvers_needed", 1)
     if needed > 1:
         given = ", ".join(a["operator"] for a in review.get("approvals", ())) or "none yet"
-        _fact(text, "approvals", f"{needed} people must approve; so far: {given}", "bold yellow")
+        facts.add("approvals", f"{needed} people must approve; so far: {given}", "bold yellow")
     if review.get("second_factor"):
-        _fact(text, "code", "of your second factor is needed")
+        facts.add("code", "of your second factor is needed")
 
 
-def _rules(text: Text, hold: Hold, review: dict[str, Any]) -> None:
+def _rules(facts: _Facts, hold: Hold, review: Json) -> None:
     for finding in hold.request.findings:
-        _fact(text, "finding", f"{finding.rule_id}: {finding.message}", SEVERITY.get(finding.severity, "").partition(" on ")[0])
+        facts.add("finding", f"{finding.rule_id}: {finding.message}", SEVERITY.get(finding.severity, "").partition(" on ")[0])
         if finding.irreversible:
-            _fact(text, "", "it cannot be taken back", "bold red")
+            facts.add("", "it cannot be taken back", "bold red")
         rule = review.get("rules", {}).get(finding.rule_id, {})
         for name, value in (("why", rule.get("why")), ("instead", finding.hint or rule.get("instead")), ("safer", finding.suggestion)):
             if value:
-                _fact(text, name, value, "" if name == "safer" else "dim")
+                facts.add(name, value, "" if name == "safer" else "dim")
 
 
-def _more(text: Text, name: str, value: object) -> None:
-    """Facts whose shape another part of the proxy decides: each on a line, nested ones indented."""
+def _asked(facts: _Facts, hold: Hold, now: datetime) -> None:
+    request, who = hold.request, hold.request.requester
+    facts.add("who", f"{who.role} from {who.client_addr}" + (f" ({who.application_name})" if who.application_name else ""))
+    facts.add("where", f"database {who.database}, {request.environment}, session {who.session_id}")
+    waits = "; inside a transaction: its locks stay while it waits" if request.in_transaction else ""
+    facts.add("how", f"{request.protocol} protocol, {span((now - hold.created_at).total_seconds())} ago{waits}")
+
+
+def _more(facts: _Facts, name: str, value: object) -> None:
+    """Facts whose shape another part of the proxy decides: each on a line, with its way to it."""
     if value in (None, "", [], {}):
         return
     if isinstance(value, dict):
         for key, one in value.items():
-            _more(text, f"{name} {safe(str(key), 40)}", one)
+            _more(facts, f"{name} {safe(str(key), 40)}", one)
     elif isinstance(value, list):
         for one in value:
-            _more(text, name, " ".join(f"{k}={v}" for k, v in one.items()) if isinstance(one, dict) else one)
+            _more(facts, name, " ".join(f"{k}={v}" for k, v in one.items()) if isinstance(one, dict) else one)
     else:
-        _fact(text, name, f" {value}" if len(name) >= 10 else str(value))
+        facts.add(name, str(value))
 
 
 def _script(text: Text, script: str, spans: Iterable[tuple[int, int]]) -> None:
