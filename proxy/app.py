@@ -12,7 +12,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 from difflib import unified_diff
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 import uvicorn
@@ -44,6 +44,9 @@ from proxy.store import open_store
 from proxy.store.approvals import SqlApprovals
 from proxy.tasks import Tasks
 from proxy.upstream import Connector
+
+if TYPE_CHECKING:
+    from proxy.tracing import Tracing
 
 #: Descriptors wanted: two for each session, and some.
 _DESCRIPTORS = 65536
@@ -108,6 +111,7 @@ class App:
         self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
         self._add_metrics()
         await self._start_server()
+        self._start_tracing()
         await self._start_console()
         await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
         self._watch_signals()
@@ -194,6 +198,16 @@ class App:
         )
         await self._server.start()
 
+    def _start_tracing(self) -> None:
+        self._tracing: Tracing | None = None
+        if self._settings.otel_endpoint:
+            # Here, since nobody else should wait for these packages, or need them.
+            from proxy.tracing import Tracing
+
+            self._tracing = Tracing(self._settings.otel_endpoint, self._settings.effective_environment)
+            self._stack.push_async_callback(self._tracing.close)
+            self._tasks.spawn(self._tracing.follow(self._book), "traces")
+
     async def _start_console(self) -> None:
         try:
             sock = listen(address(self._settings.console))
@@ -201,9 +215,10 @@ class App:
             raise ConfigError(f"console: {error}") from None
         self._console_address = shown(sock)
         settings = self._settings
+        application = make_console(self._services)
         try:
             config = uvicorn.Config(
-                make_console(self._services),
+                self._tracing.wrap(application) if self._tracing is not None else application,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
