@@ -12,7 +12,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 from difflib import unified_diff
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 import uvicorn
@@ -47,6 +47,9 @@ from proxy.store.approvals import SqlApprovals
 from proxy.tasks import Tasks
 from proxy.tls import console_context, load_console_chain
 from proxy.upstream import Connector
+
+if TYPE_CHECKING:
+    from proxy.tracing import Tracing
 
 #: Descriptors wanted: two for each session, and some.
 _DESCRIPTORS = 65536
@@ -113,6 +116,7 @@ class App:
         self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
         self._add_metrics()
         await self._start_server()
+        self._start_tracing()
         await self._start_console()
         await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
         self._watch_signals()
@@ -207,6 +211,16 @@ class App:
         )
         await self._server.start()
 
+    def _start_tracing(self) -> None:
+        self._tracing: Tracing | None = None
+        if self._settings.otel_endpoint:
+            # Here, since nobody else should wait for these packages, or need them.
+            from proxy.tracing import Tracing
+
+            self._tracing = Tracing(self._settings.otel_endpoint, self._settings.effective_environment)
+            self._stack.push_async_callback(self._tracing.close)
+            self._tasks.spawn(self._tracing.follow(self._book), "traces")
+
     async def _start_console(self) -> None:
         self._console_tls = console_context(self._settings)
         try:
@@ -214,7 +228,10 @@ class App:
         except ConfigError as error:
             raise ConfigError(f"console: {error}") from None
         self._console_address = shown(sock)
-        self._console = make_server(make_console(self._services), self._console_tls, self._settings.console_proxies)
+        application = make_console(self._services)
+        if self._tracing is not None:
+            application = self._tracing.wrap(application)
+        self._console = make_server(application, self._console_tls, self._settings.console_proxies)
         self._tasks.spawn(_serve_http(self._console, sock), "console")
 
     @property

@@ -155,6 +155,9 @@ class Settings(BaseSettings):
     approval_phrase: str = Field("YES I UNDERSTAND THE RISKS", min_length=1, description="What an operator types to approve.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="No SQL is logged at info and above.")
+    otel_endpoint: str = Field(
+        "", description="Where traces go: an OTLP/HTTP collector, such as http://127.0.0.1:4318; needs the extra otel. Empty: nowhere."
+    )
     allow_force_sync: bool = Field(False, description="Understood for later use: forced syncs in production.")
     backup_before_danger: bool = Field(True, description="Understood for later use: a copy before a dangerous statement.")
 
@@ -205,7 +208,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{network!r}: expected a network such as 10.0.0.0/8") from None
         return value
 
-    @field_validator("console_url", "oidc_issuer")
+    @field_validator("console_url", "oidc_issuer", "otel_endpoint")
     @classmethod
     def _urls_read(cls, value: str) -> str:
         if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):

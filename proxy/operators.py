@@ -201,6 +201,10 @@ class SqlOperators:
         """A new secret, which counts once `confirm_totp` has seen a code of it."""
         return pyotp.random_base32()
 
+    def fits(self, secret: str, code: str) -> bool:
+        """Whether the code is one of this secret, now."""
+        return self._totp_step(secret, code, 0) is not None
+
     async def confirm_totp(self, name: str, secret: str, code: str) -> bool:
         """Keep the secret if the code is of it. Raises LockedOutError."""
         step = self._totp_step(secret, code, 0)
@@ -283,7 +287,7 @@ class SqlOperators:
             "may_skip_backup": int(may_skip_backup),
             "disabled_at": None,
         }
-        _check_name(name)
+        check_name(name)
         async with self._store.transaction() as connection:
             changed = await connection.execute(update(operators).where(operators.c.name == name).values(**values))
             if not changed.rowcount:
@@ -293,9 +297,33 @@ class SqlOperators:
             await connection.execute(delete(tokens).where(tokens.c.operator == name, tokens.c.name == FIRST_TOKEN))
             return await self._insert_token(connection, name, FIRST_TOKEN, None, token)
 
+    async def change(
+        self,
+        name: str,
+        *,
+        role: Role | None = None,
+        databases: Sequence[str] | None = None,
+        max_severity: str | None = None,
+        database_roles: Sequence[str] | None = None,
+        may_skip_backup: bool | None = None,
+    ) -> bool:
+        """Another role or scope, from the next request on; None leaves it as it is."""
+        values: dict[str, str | int] = {}
+        if role is not None:
+            values["role"] = str(role)
+        if databases is not None:
+            values["databases"] = json.dumps(list(databases))
+        if max_severity is not None:
+            values["max_severity"] = max_severity
+        if database_roles is not None:
+            values["database_roles"] = json.dumps(list(database_roles))
+        if may_skip_backup is not None:
+            values["may_skip_backup"] = int(may_skip_backup)
+        return await self._set(name, **values)
+
     async def add_token(self, operator: str, name: str, lifetime_s: float | None) -> str:
         """A further token; it is shown once. Raises OperatorError."""
-        _check_name(name)
+        check_name(name)
         expires_at = None if lifetime_s is None else self._clock.now() + timedelta(seconds=lifetime_s)
         async with self._store.transaction() as connection:
             if not (await connection.execute(select(operators.c.name).where(operators.c.name == operator))).one_or_none():
@@ -332,8 +360,7 @@ class SqlOperators:
 
     async def set_password(self, name: str, password: str) -> None:
         """Ends the operator's web sessions. Raises OperatorError."""
-        if why := passwords.problem(password, name):
-            raise OperatorError(why)
+        check_password(password, name)
         async with self._hashing:
             hashed = await asyncio.to_thread(_hasher.hash, passwords.prepared(password))
         if not await self._set(name, password_hash=hashed, scram_verifier=scram_verifier(password)):
@@ -457,7 +484,8 @@ class SqlOperators:
         if any(row.name != FIRST_OPERATOR or row.password_hash for row in found):
             return
         if token:
-            if await self.by_token(token) is None:
+            # Somebody's token, also when he is disabled: a restart does not let him in again.
+            if not await self._is_known(token):
                 await self.add(FIRST_OPERATOR, Role.ADMIN, token, may_skip_backup=True)
             return
         token = await self.add(FIRST_OPERATOR, Role.ADMIN, may_skip_backup=True)
@@ -473,15 +501,27 @@ class SqlOperators:
         except OSError as error:
             raise StoreError(f"cannot write {token_file}: {error.strerror}") from error
 
+    async def _is_known(self, token: str) -> bool:
+        async with self._store.transaction() as connection:
+            wanted = select(tokens.c.id).where(tokens.c.token_sha256 == token_digest(token))
+            return (await connection.execute(wanted)).one_or_none() is not None
+
     async def list(self) -> list[Operator]:
         async with self._store.transaction() as connection:
             rows = (await connection.execute(select(operators).order_by(operators.c.name))).all()
         return [_operator(row) for row in rows]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises OperatorError."""
     if not _NAME.fullmatch(name):
         raise OperatorError(f"{name!r}: a name has letters, digits and any of . _ @ + -, 120 at most")
+
+
+def check_password(password: str, name: str) -> None:
+    """Whether it may be this operator's. Raises OperatorError."""
+    if why := passwords.problem(password, name):
+        raise OperatorError(why)
 
 
 def _verified(hashed: str, password: str) -> bool:

@@ -9,10 +9,14 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
+from proxy.admin.syntax import SyntaxProblemError, Token, commands
+from proxy.approvals import needs, why_not
+from proxy.console.script import one_line, plain
 from proxy.decide import Answer as Decided
-from proxy.decide import DecisionRefusedError, decide, too_late
+from proxy.decide import DecisionRefusedError, decide, names_to_type, too_late
 from proxy.errors import ConfigError
-from proxy.model import Hold, HoldId, Operator, SessionId
+from proxy.model import Hold, HoldId, HoldState, Operator, Role, SessionId
+from proxy.operators import Person
 from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
 
@@ -36,12 +40,15 @@ class CommandError(Exception):
         self.hint = hint
 
 
+APPROVE_FORM: Final = "APPROVE id 'phrase' 'reason' [CODE 'code'] [OBJECT 'name'] [BREAK GLASS]"
+DENY_FORM: Final = "DENY id 'reason' [SUGGEST 'statement']"
 HELP: Final = (
     ("SHOW HOLDS", "what waits for a decision"),
     ("SHOW HOLDS ALL", "the newest 1000 holds, ended ones too"),
     ("SHOW HOLD id", "everything about one hold"),
-    ("APPROVE id 'phrase' 'reason' ['code']", "let it run, once; with the code of a second factor where one is needed"),
-    ("DENY id 'reason' ['statement']", "refuse it; the client is told the statement to send instead"),
+    (APPROVE_FORM, "let it run, once; the code of a second factor, the name of what is lost, alone where several must"),
+    (DENY_FORM, "refuse it; the client is told the statement to send instead"),
+    ("SHOW OPERATORS", "who may decide (admin, auditor)"),
     ("SHOW SESSIONS", "who is connected"),
     ("SHOW STATS", "counters"),
     ("KILL id", "end a session (admin)"),
@@ -49,84 +56,81 @@ HELP: Final = (
     ("SHOW VERSION", "the version that runs"),
 )
 
-_TOKEN: Final = re.compile(r"\s*(?:'((?:[^']|'')*)'|\"([^\"]*)\"|(\$\d+)|([^\s';\"]+))", re.DOTALL)
 _HOLD_COLUMNS: Final = (
     "id", "state", "age", "expires_in", "role", "database", "application_name", "client_addr", "rules", "statement"
 )  # fmt: skip
 
 
-def tokens(text: str, parameters: tuple[str | None, ...] = ()) -> list[str]:
-    """Words, and strings without their quotes; $1 stands for a parameter. Raises CommandError."""
-    text = re.sub(r"/\*.*?\*/|--[^\n]*", " ", text, flags=re.DOTALL) if "'" not in text else text
-    found: list[str] = []
-    position = 0
-    text = text.strip().rstrip(";").strip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise CommandError("42601", "syntax error", "SHOW HELP lists the commands.")
-        if match[1] is not None:
-            found.append(match[1].replace("''", "'"))
-        elif match[3] is not None:
-            index = int(match[3][1:]) - 1
-            if not 0 <= index < len(parameters):
-                found.append("")
-            else:
-                found.append(parameters[index] or "")
-        else:
-            found.append(match[2] if match[2] is not None else match[4])
-        position = match.end()
+def parse(text: str) -> list[list[Token]]:
+    """The commands of a text. Raises CommandError."""
+    try:
+        return list(commands(text))
+    except SyntaxProblemError as error:
+        raise CommandError("42601", str(error), "SHOW HELP lists the commands.") from None
+
+
+def bound(words: list[Token], parameters: tuple[str | None, ...]) -> list[Token]:
+    """With the values of Bind in the places of its parameters. Raises CommandError."""
+    found = []
+    for word in words:
+        if word.parameter > len(parameters):
+            raise CommandError("08P01", f"parameter ${word.parameter} has no value")
+        found.append(Token(parameters[word.parameter - 1] or "", True) if word.parameter else word)
     return found
 
 
-async def run(services: Services, operator: Operator, text: str, parameters: tuple[str | None, ...] = ()) -> Answer | None:
-    """Run one command; None for an empty text. Raises CommandError."""
-    words = tokens(text, parameters)
-    if not words:
-        return None
-    handler = _HANDLERS.get(words[0].upper())
+async def run(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    """Run one command. Raises CommandError."""
+    handler = _HANDLERS.get(words[0].keyword)
     try:
         if handler is not None:
             return await handler(services, operator, words)
         return _noise(words)
     except UnknownHoldError:
-        raise CommandError("42704", f"hold {words[1] if len(words) > 1 else ''} does not exist".replace("  ", " ")) from None
+        raise CommandError("42704", f"hold {words[_ID[words[0].keyword]].text} does not exist", "SHOW HOLDS lists them.") from None
     except NotPendingError as error:
-        raise CommandError("55000", too_late(error)) from None
+        raise CommandError("55000", _told(too_late(error))) from None
     except StoreError as error:
         raise CommandError("58000", str(error)) from None
 
 
-def columns_of(text: str) -> tuple[str, ...] | None:
-    """What Describe can be told before the command runs. Raises CommandError."""
-    words = [w.upper() for w in tokens(text)]
-    if words[:2] == ["SHOW", "HOLDS"]:
-        return _HOLD_COLUMNS
-    if words[:1] == ["SHOW"]:
-        return {
+#: Where a command has its id.
+_ID: Final = {"SHOW": 2, "APPROVE": 1, "DENY": 1}
+
+
+def columns_of(words: list[Token]) -> tuple[str, ...] | None:
+    """What Describe can be told before the command runs."""
+    first, second = words[0].keyword, words[1].keyword if len(words) > 1 else ""
+    if first == "SHOW":
+        columns = {
+            "HOLDS": _HOLD_COLUMNS,
             "HOLD": ("field", "value"),
+            "OPERATORS": _OPERATOR_COLUMNS,
             "SESSIONS": _SESSION_COLUMNS,
             "STATS": ("name", "value"),
             "HELP": ("command", "meaning"),
-        }.get(words[1] if len(words) > 1 else "", (text.split()[-1].strip(";").lower() if len(words) == 2 else "setting",))
-    if words[:1] in (["APPROVE"], ["DENY"]):
+        }
+        return columns.get(second) or (_setting_name(words),)
+    if first in ("APPROVE", "DENY"):
         return ("hold", "state", "operator")
-    if words[:1] == ["SELECT"]:
-        return ("?column?",)
-    return None
+    return ("?column?",) if first == "SELECT" else None
 
 
-async def _show(services: Services, operator: Operator, words: list[str]) -> Answer:
-    what = words[1].upper() if len(words) > 1 else ""
+async def _show(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    what = words[1].keyword if len(words) > 1 else ""
     now = services.clock.now()
     match what:
         case "HOLDS":
-            every = len(words) > 2 and words[2].upper() == "ALL"
+            every = len(words) > 2 and words[2].keyword == "ALL"
             holds = await services.book.list(pending_only=not every)
             return Answer("SHOW", _HOLD_COLUMNS, [_hold_row(h, now) for h in reversed(holds)])
         case "HOLD":
             hold = await services.book.get(HoldId(_id(words, 2)))
-            return Answer("SHOW", ("field", "value"), _hold_fields(hold, now))
+            return Answer("SHOW", ("field", "value"), _hold_fields(hold, now) + await _demands(services, operator, hold))
+        case "OPERATORS":
+            if operator.role not in (Role.ADMIN, Role.AUDITOR):
+                raise CommandError("42501", f"the role {operator.role} may not do that", "It takes an admin or an auditor.")
+            return Answer("SHOW", _OPERATOR_COLUMNS, [_operator_row(p) for p in await services.operators.people()])
         case "SESSIONS":
             return Answer("SHOW", _SESSION_COLUMNS, [_session_row(services, index) for index in range(len(services.sessions.list()))])
         case "STATS":
@@ -139,12 +143,18 @@ async def _show(services: Services, operator: Operator, words: list[str]) -> Ans
             return _setting(words)
 
 
-def _id(words: list[str], index: int) -> int:
+def _id(words: list[Token], index: int) -> int:
     if len(words) <= index:
         raise CommandError("42601", "an id is missing", "SHOW HOLDS lists them.")
-    if not words[index].isascii() or not words[index].isdigit() or len(words[index]) > 18:
-        raise CommandError("42601", f"not an id: {words[index][:40]}", "SHOW HOLDS lists them.")
-    return int(words[index])
+    text = words[index].text
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise CommandError("42601", f"not an id: {_told(text)[:40]}", "SHOW HOLDS lists them.")
+    return int(text)
+
+
+def _told(text: str) -> str:
+    """On one line of somebody's terminal, with what hides in it made visible."""
+    return one_line(text, 1000)
 
 
 def _span(seconds: float) -> str:
@@ -154,34 +164,81 @@ def _span(seconds: float) -> str:
 
 def _hold_row(hold: Hold, now: datetime) -> tuple[str | None, ...]:
     request = hold.request
-    statement = " ".join(request.script.split())
     return (
         str(hold.id),
         str(hold.state),
         _span((now - hold.created_at).total_seconds()),
         _span((hold.expires_at - now).total_seconds()) if hold.state == "pending" else None,
-        request.requester.role,
-        request.requester.database,
-        request.requester.application_name,
+        _told(request.requester.role),
+        _told(request.requester.database),
+        _told(request.requester.application_name),
         request.requester.client_addr,
         ", ".join(request.rule_ids),
-        statement if len(statement) <= 100 else statement[:99] + "…",
+        one_line(request.script, 100),
     )
 
 
 def _hold_fields(hold: Hold, now: datetime) -> list[tuple[str | None, ...]]:
     request = hold.request
     rows: list[tuple[str | None, ...]] = list(zip(_HOLD_COLUMNS[:-1], _hold_row(hold, now)[:-1], strict=True))
-    rows += [(f"finding: {f.rule_id}", f.message) for f in request.findings]
-    rows += [("relations", ", ".join(request.relations)), ("environment", request.environment), ("protocol", request.protocol)]
+    rows += [("severity", request.severity)]
+    rows += [(f"finding: {f.rule_id}", _told(f.message)) for f in request.findings]
+    rows += [("safer", _told(f.suggestion)) for f in request.findings if f.suggestion]
+    rows += [("relations", _told(", ".join(request.relations))), ("environment", request.environment), ("protocol", request.protocol)]
     rows += [("in transaction", "yes" if request.in_transaction else "no")]
-    rows += [(f"parameter {i}", v) for i, v in enumerate(request.parameters, 1)]
-    rows += [("script", request.script)]
+    rows += [(f"parameter {i}", None if v is None else _told(v)) for i, v in enumerate(request.parameters, 1)]
+    rows += [("script", plain(request.script))]
     if hold.decision is not None:
-        rows += [("decided by", hold.decision.operator), ("reason", hold.decision.reason)]
+        rows += [("decided by", ", ".join(hold.decision.approvers) or hold.decision.operator), ("reason", _told(hold.decision.reason))]
     if hold.outcome:
-        rows.append(("outcome", hold.outcome))
+        rows.append(("outcome", _told(hold.outcome)))
     return rows
+
+
+async def _demands(services: Services, operator: Operator, hold: Hold) -> list[tuple[str | None, ...]]:
+    """What it takes to decide it."""
+    if hold.state is not HoldState.PENDING:
+        return []
+    wanted = needs(services.policy().approvals, hold.request)
+    rows: list[tuple[str | None, ...]] = []
+    if why := why_not(operator, hold.request):
+        rows.append(("not yours to decide", why))
+    if names := names_to_type(hold):
+        rows.append(("cannot be taken back", _told(", ".join(names))))
+    if wanted.approvers > 1:
+        given = ", ".join(a.operator for a in await services.approvals.of(hold.id))
+        rows.append(("approvals", f"{wanted.approvers} are needed; so far: {given or 'none'}"))
+    if wanted.second_factor or services.wants_second_factor(hold.request.severity):
+        rows.append(("second factor", "a code is needed"))
+    return rows
+
+
+_OPERATOR_COLUMNS: Final = (
+    "name",
+    "role",
+    "databases",
+    "max_severity",
+    "database_roles",
+    "second_factor",
+    "password",
+    "tokens",
+    "disabled",
+)
+
+
+def _operator_row(person: Person) -> tuple[str | None, ...]:
+    who = person.operator
+    return (
+        who.name,
+        str(who.role),
+        ", ".join(who.databases) or None,
+        who.max_severity or None,
+        ", ".join(who.database_roles) or None,
+        "yes" if who.second_factor else "no",
+        "yes" if person.has_password else "no",
+        ", ".join(t.name for t in person.tokens),
+        "yes" if person.disabled else "no",
+    )
 
 
 _SESSION_COLUMNS: Final = ("id", "role", "database", "application_name", "client_addr", "state", "hold", "tls", "since")
@@ -211,24 +268,57 @@ def _stats(services: Services) -> list[tuple[str | None, ...]]:
     return rows
 
 
-async def _approve(services: Services, operator: Operator, words: list[str]) -> Answer:
-    if len(words) not in (4, 5):
-        raise CommandError("42601", "APPROVE takes an id, the phrase and a reason", "APPROVE id 'phrase' 'reason' ['code']")
-    answer = Decided(approve=True, phrase=words[2], reason=words[3], code="".join(words[4:]))
+def _options(words: list[Token], known: dict[str, str], form: str) -> dict[str, str]:
+    """Words behind what must be there: a keyword and its value, each once. `known` has keywords and what they are called inside."""
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(words):
+        keyword = words[position].keyword
+        if keyword == "BREAK" and "BREAK" in known and words[position + 1 : position + 2] and words[position + 1].keyword == "GLASS":
+            name, value = known["BREAK"], "yes"
+        elif keyword in known and keyword != "BREAK" and position + 1 < len(words):
+            name, value = known[keyword], words[position + 1].text
+        else:
+            raise CommandError("42601", f"syntax error at {_told(words[position].text)[:40] or 'a string'}", form)
+        if name in found:
+            raise CommandError("42601", f"{keyword} is given twice", form)
+        found[name] = value
+        position += 2
+    return found
+
+
+async def _approve(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    if len(words) < 4:
+        raise CommandError("42601", "APPROVE takes an id, the phrase and a reason", APPROVE_FORM)
+    rest = words[4:]
+    code = rest.pop(0).text if rest and rest[0].is_value else ""
+    given = _options(rest, {"CODE": "code", "OBJECT": "object", "BREAK": "break"}, APPROVE_FORM)
+    answer = Decided(
+        approve=True,
+        phrase=words[2].text,
+        reason=words[3].text,
+        code=given.get("code", code),
+        object_name=given.get("object"),
+        break_glass="break" in given,
+    )
     return await _settle(services, operator, _id(words, 1), answer)
 
 
-async def _deny(services: Services, operator: Operator, words: list[str]) -> Answer:
-    if len(words) not in (3, 4):
-        raise CommandError("42601", "DENY takes an id and a reason", "DENY id 'reason' ['statement']")
-    return await _settle(services, operator, _id(words, 1), Decided(approve=False, reason=words[2], suggestion="".join(words[3:])))
+async def _deny(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    if len(words) < 3:
+        raise CommandError("42601", "DENY takes an id and a reason", DENY_FORM)
+    rest = words[3:]
+    suggestion = rest.pop(0).text if rest and rest[0].is_value else ""
+    given = _options(rest, {"SUGGEST": "suggestion"}, DENY_FORM)
+    answer = Decided(approve=False, reason=words[2].text, suggestion=given.get("suggestion", suggestion))
+    return await _settle(services, operator, _id(words, 1), answer)
 
 
 async def _settle(services: Services, operator: Operator, hold_id: int, answer: Decided) -> Answer:
     try:
         outcome = await decide(services, operator, HoldId(hold_id), answer)
     except DecisionRefusedError as error:
-        raise CommandError("42501" if error.code == "forbidden" else "22023", str(error)) from None
+        raise CommandError("42501" if error.code == "forbidden" else "22023", _told(str(error))) from None
     except AuditError as error:
         raise CommandError("58030", f"not decided: {error}") from None
     hold = outcome.hold
@@ -242,7 +332,7 @@ def _needs_admin(operator: Operator) -> None:
         raise CommandError("42501", f"the role {operator.role} may not do that", "It takes an admin.")
 
 
-async def _kill(services: Services, operator: Operator, words: list[str]) -> Answer:
+async def _kill(services: Services, operator: Operator, words: list[Token]) -> Answer:
     _needs_admin(operator)
     session_id = _id(words, 1)
     if not services.sessions.kill(SessionId(session_id), operator.name):
@@ -250,7 +340,7 @@ async def _kill(services: Services, operator: Operator, words: list[str]) -> Ans
     return Answer("KILL")
 
 
-async def _reload(services: Services, operator: Operator, words: list[str]) -> Answer:
+async def _reload(services: Services, operator: Operator, words: list[Token]) -> Answer:
     _needs_admin(operator)
     try:
         return Answer("RELOAD", notice=f"reloaded: {await services.reload(operator.name)}")
@@ -258,7 +348,7 @@ async def _reload(services: Services, operator: Operator, words: list[str]) -> A
         raise CommandError("F0000", str(error)) from None
 
 
-_Handler = Callable[[Services, Operator, list[str]], Awaitable[Answer]]
+_Handler = Callable[[Services, Operator, list[Token]], Awaitable[Answer]]
 _HANDLERS: Final[dict[str, _Handler]] = {
     "SHOW": _show,
     "APPROVE": _approve,
@@ -287,25 +377,50 @@ _IGNORED: Final = {
 }  # fmt: skip
 
 
-def _setting(words: list[str]) -> Answer:
-    name = "_".join(w.lower() for w in words[1:])
+#: As one function each, called by drivers, poolers and frameworks when they connect.
+_FUNCTIONS: Final = {
+    "current_user": "pghold",
+    "session_user": "pghold",
+    "user": "pghold",
+    "current_database": "pghold",
+    "current_catalog": "pghold",
+    "current_schema": "pghold",
+    "current_setting": "pghold",
+    "set_config": "pghold",
+    "pg_is_in_recovery": "f",
+}
+
+
+def _setting_name(words: list[Token]) -> str:
+    return "_".join(w.text.lower() for w in words[1:])
+
+
+def _setting(words: list[Token]) -> Answer:
+    name = _setting_name(words)
     key = {"transaction_isolation_level": "transaction_isolation", "time_zone": "timezone"}.get(name, name)
     if key not in _SETTINGS:
-        raise CommandError("42704", f"unrecognized parameter: {name[:60]}", "SHOW HELP lists the commands.")
+        raise CommandError("42704", f"unrecognized parameter: {_told(name)[:60]}", "SHOW HELP lists the commands.")
     return Answer("SHOW", (name,), [(_SETTINGS[key],)])
 
 
-def _noise(words: list[str]) -> Answer:
+def _noise(words: list[Token]) -> Answer:
     """What drivers send without being asked: harmless, and answered so that they go on."""
-    first = words[0].upper()
+    first = words[0].keyword
     if first in _IGNORED:
         return Answer(_IGNORED[first])
     if first == "SELECT":
-        value = " ".join(words[1:]).lower()
-        if value.startswith("version"):
-            return Answer("SELECT 1", ("version",), [(f"PostgreSQL 18.0 (pghold {version('pghold')})",)])
-        if re.fullmatch(r"\d+", value):
-            return Answer("SELECT 1", ("?column?",), [(value,)])
-        if value.startswith(("current_user", "current_database()", "current_schema", "pg_is_in_recovery", "current_setting", "set_config")):
-            return Answer("SELECT 1", (value.partition("(")[0],), [("pghold",)])
-    raise CommandError("42601", f"unknown command: {words[0][:40]}", "SHOW HELP lists the commands.")
+        return _selected(" ".join(w.text for w in words[1:]).lower())
+    raise CommandError("42601", f"unknown command: {_told(words[0].text)[:40]}", "SHOW HELP lists the commands.")
+
+
+def _selected(what: str) -> Answer:
+    name = what.removeprefix("pg_catalog.").partition("(")[0].strip()
+    if name == "version":
+        return Answer("SELECT 1", ("version",), [(f"PostgreSQL 18.0 (pghold {version('pghold')})",)])
+    if re.fullmatch(r"\d{1,9}", what):
+        return Answer("SELECT 1", ("?column?",), [(what,)])
+    if name in _FUNCTIONS and " from " not in what:
+        return Answer("SELECT 1", (name,), [(_FUNCTIONS[name],)])
+    why = "this is pghold's own console: there are no tables, functions or catalogs here"
+    # undefined_object, which drivers that look for a type when they connect take for "there is none".
+    raise CommandError("42704", why, "SHOW HELP lists the commands; connect to another database for the server.")

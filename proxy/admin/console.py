@@ -48,8 +48,9 @@ from protocol import (
 )
 from protocol.wire import BodyReader
 from proxy import replies
-from proxy.admin.commands import Answer, CommandError, columns_of, run
+from proxy.admin.commands import Answer, CommandError, bound, columns_of, parse, run
 from proxy.admin.scram import MECHANISM, ScramError, ScramServer, Verifier
+from proxy.admin.syntax import Token
 from proxy.model import AuditEntry, AuditEvent, Operator
 from proxy.seams import AuditError, LockedOutError, StoreError
 from proxy.services import Services
@@ -94,11 +95,11 @@ class _Connection:
         self._writer = writer
         self._services = services
         self._framer = Framer(_LIMITS)
+        #: The name that was given, and the verifier that it was proved against.
+        self._proved = "", ""
         self._frames: list[tuple[int, bytes]] = []
-        self._statements: dict[bytes, bytes] = {}
-        self._portals: dict[bytes, tuple[bytes, tuple[str | None, ...]]] = {}
-        self._user = ""
-        self._verifier = ""
+        self._statements: dict[bytes, list[Token]] = {}
+        self._portals: dict[bytes, list[Token]] = {}
 
     def send(self, *messages: Message) -> None:
         self._writer.write(b"".join(m.encode() for m in messages))
@@ -119,10 +120,9 @@ class _Connection:
     async def serve(self, startup: StartupMessage) -> None:
         try:
             async with asyncio.timeout(_LOGIN_TIMEOUT_S):
-                operator = await self._login(startup)
-            if operator is None:
-                return
-            await self._work(operator)
+                if not await self._login(startup):
+                    return
+            await self._work()
         except TimeoutError:
             self.fail(replies.login_timeout())
         except _Closed:
@@ -130,7 +130,7 @@ class _Connection:
 
     # --- login --------------------------------------------------------------------------------------------------
 
-    async def _login(self, startup: StartupMessage) -> Operator | None:
+    async def _login(self, startup: StartupMessage) -> bool:
         user = startup.get(b"user").decode("utf-8", "replace")
         address = _address(self._writer)
         unknown = tuple(name for name, _ in startup.parameters if name.startswith(b"_pq_."))
@@ -143,10 +143,10 @@ class _Connection:
         except LockedOutError as error:
             seconds = max(1, round((error.until - self._services.clock.now()).total_seconds()))
             self.fail(replies.Reply("FATAL", "28P01", f"too many failed attempts; try again in {seconds} s"))
-            return None
+            return False
         except StoreError as error:
             self.fail(replies.Reply("FATAL", "58000", f"pghold: {error}"))
-            return None
+            return False
         exchange = ScramServer(Verifier.parse(found[1]) if found else Verifier.mock(user, _MOCK_SECRET))
         self.send(AuthenticationSASL((MECHANISM,)))
         try:
@@ -160,9 +160,9 @@ class _Connection:
         if final is None or found is None:
             await self._refused(user)
             self.fail(replies.Reply("FATAL", "28P01", f'password authentication failed for user "{user[:63]}"'))
-            return None
+            return False
         operators.attempt_succeeded(user[:_NAME_CHARACTERS], address)
-        self._user, self._verifier = user, found[1]
+        self._proved = user, found[1]
         self.send(AuthenticationSASLFinal(final), AuthenticationOk())
         for name, value in (
             ("server_version", "18.0"),
@@ -176,6 +176,19 @@ class _Connection:
         ):
             self.send(ParameterStatus(name.encode(), value.encode()))
         self.send(BackendKeyData(os.getpid(), os.urandom(4)), ReadyForQuery(TransactionStatus.IDLE))
+        return True
+
+    async def _operator(self) -> Operator:
+        """Who is connected, as he is now: a role, a scope or a lock counts at once. Raises _Closed when his password or token is
+        not good any more, and CommandError."""
+        user, verifier = self._proved
+        try:
+            found = await self._services.operators.scram_verifier(user)
+        except StoreError as error:
+            raise CommandError("58000", str(error)) from None
+        if found is None or found[1] != verifier:
+            self.fail(replies.Reply("FATAL", "28000", "your password or token was changed, ended or taken back: connect again"))
+            raise _Closed
         return found[0]
 
     async def _password(self) -> bytes:
@@ -193,7 +206,7 @@ class _Connection:
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    async def _work(self, operator: Operator) -> None:
+    async def _work(self) -> None:
         skipping = False
         while True:
             kind, body = await self._next()
@@ -208,50 +221,28 @@ class _Connection:
                 continue
             if skipping:
                 continue
-            fresh = await self._still(operator)
-            if fresh is None:
-                return
-            operator = fresh
             if isinstance(message, Query):
-                await self._query(operator, message.query)
+                await self._query(message.query)
                 self.send(ReadyForQuery(TransactionStatus.IDLE))
                 continue
             try:
-                await self._extended(operator, message)
+                await self._extended(message)
             except CommandError as error:
                 self._fail_command(error)
                 skipping = True
 
-    async def _still(self, operator: Operator) -> Operator | None:
-        """Who it is now: a connection can be days old, and its role, its token and its password may have been taken away since."""
-        try:
-            found = await self._services.operators.scram_verifier(self._user)
-        except StoreError as error:
-            self.fail(replies.Reply("FATAL", "58000", f"pghold: {error}"))
-            return None
-        if found is None or found[1] != self._verifier:
-            self.fail(replies.Reply("FATAL", "28000", f"what {operator.name} signed in with is good for nothing any more"))
-            return None
-        return found[0]
-
     def _fail_command(self, error: CommandError) -> None:
         self.fail(replies.Reply("ERROR", error.sqlstate, str(error), "", error.hint))
 
-    async def _query(self, operator: Operator, script: bytes) -> None:
-        parts = _split(_decoded(script))
-        if not any(p.strip() for p in parts):
-            self.send(EmptyQueryResponse())
-            return
-        for part in parts:
-            if not part.strip():
-                continue
-            try:
-                answer = await run(self._services, operator, part)
-            except CommandError as error:
-                self._fail_command(error)
-                return
-            if answer is not None:
-                self._give(answer, describe=True)
+    async def _query(self, script: bytes) -> None:
+        try:
+            parts = parse(_decoded(script))
+            if not parts:
+                self.send(EmptyQueryResponse())
+            for words in parts:
+                self._give(await run(self._services, await self._operator(), bound(words, ())), describe=True)
+        except CommandError as error:
+            self._fail_command(error)
 
     def _give(self, answer: Answer, *, describe: bool) -> None:
         if answer.notice:
@@ -263,32 +254,30 @@ class _Connection:
                 self.send(DataRow(tuple(None if v is None else v.encode("utf-8", "replace") for v in row)))
         self.send(CommandComplete(answer.tag.encode()))
 
-    async def _extended(self, operator: Operator, message: Message) -> None:
+    async def _extended(self, message: Message) -> None:
         match message:
             case Parse(name, script, _):
-                columns_of(_decoded(script))
-                self._statements[name] = script
+                self._statements[name] = self._one(script)
                 self.send(ParseComplete())
             case Bind(portal, statement, formats, values, results):
                 if 1 in formats or 1 in results:
                     raise CommandError("0A000", "the console speaks text only", "Use text parameters and results.")
-                script = self._known(self._statements, statement, "26000", "prepared statement")
+                words = self._known(self._statements, statement, "26000", "prepared statement")
                 texts = tuple(None if v is None else v.decode("utf-8", "replace") for v in values)
-                self._portals[portal] = (script, texts)
+                self._portals[portal] = bound(words, texts)
                 self.send(BindComplete())
             case Describe(ObjectKind.STATEMENT, name):
-                script = self._known(self._statements, name, "26000", "prepared statement")
-                self.send(ParameterDescription((_TEXT,) * _parameter_count(script)))
-                self._describe(script)
+                words = self._known(self._statements, name, "26000", "prepared statement")
+                self.send(ParameterDescription((_TEXT,) * max((w.parameter for w in words), default=0)))
+                self._describe(words)
             case Describe(_, name):
-                self._describe(self._known(self._portals, name, "34000", "portal")[0])
+                self._describe(self._known(self._portals, name, "34000", "portal"))
             case Execute(portal, _):
-                script, texts = self._known(self._portals, portal, "34000", "portal")
-                answer = await run(self._services, operator, _decoded(script), texts)
-                if answer is None:
-                    self.send(EmptyQueryResponse())
+                words = self._known(self._portals, portal, "34000", "portal")
+                if words:
+                    self._give(await run(self._services, await self._operator(), words), describe=False)
                 else:
-                    self._give(answer, describe=False)
+                    self.send(EmptyQueryResponse())
             case Close(kind, name):
                 if kind is ObjectKind.STATEMENT:
                     self._statements.pop(name, None)
@@ -300,9 +289,16 @@ class _Connection:
             case _:
                 raise RemoteProtocolError(f"unexpected message {type(message).__name__}")
 
-    def _describe(self, script: bytes) -> None:
-        columns = columns_of(_decoded(script))
+    def _describe(self, words: list[Token]) -> None:
+        columns = columns_of(words) if words else None
         self.send(NoData() if columns is None else _row_description(columns))
+
+    def _one(self, script: bytes) -> list[Token]:
+        """The command of a Parse; none for an empty text. Raises CommandError."""
+        found = parse(_decoded(script))
+        if len(found) > 1:
+            raise CommandError("42601", "cannot insert multiple commands into a prepared statement")
+        return found[0] if found else []
 
     def _known(self, names: dict[bytes, V], name: bytes, code: str, what: str) -> V:
         found = names.get(name)
@@ -320,29 +316,5 @@ def _decoded(script: bytes) -> str:
     return script.decode("utf-8", "replace")
 
 
-def _parameter_count(script: bytes) -> int:
-    count = 0
-    while b"$%d" % (count + 1) in script:
-        count += 1
-    return count
-
-
 def _row_description(columns: tuple[str, ...]) -> RowDescription:
     return RowDescription(tuple(Column(name.encode(), 0, 0, _TEXT, -1, -1, 0) for name in columns))
-
-
-def _split(text: str) -> list[str]:
-    """At semicolons outside of quotes."""
-    parts, current, quote = [], "", ""
-    for character in text:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character == ";":
-            parts.append(current)
-            current = ""
-            continue
-        current += character
-    parts.append(current)
-    return parts

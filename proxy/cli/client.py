@@ -35,12 +35,17 @@ def find_token(data_dir: Path | None = None) -> str:
         raise ClientError(f"no operator token: set PGHOLD_TOKEN, or run where {path} can be read") from None
 
 
+def base_url(console: str | None) -> str:
+    """The console's address: given, PGHOLD_CONSOLE, or the default."""
+    base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
+    return base if "://" in base else f"http://{base}"
+
+
 class Client:
     """Talks to one console."""
 
     def __init__(self, console: str | None = None, token: str | None = None) -> None:
-        base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
-        self._base = base if "://" in base else f"http://{base}"
+        self._base = base_url(console)
         self._http = httpx.Client(
             base_url=self._base, headers={"Authorization": f"Bearer {token or find_token()}"}, timeout=30, trust_env=False
         )
@@ -54,7 +59,7 @@ class Client:
                 f"cannot reach the console at {self._base}: {error}; is pghold running? (--console, PGHOLD_CONSOLE)"
             ) from None
         if response.status_code >= 400:
-            raise _refused(response)
+            raise refused(response)
         return response.json() if response.content else None
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -63,7 +68,7 @@ class Client:
             with self._http.stream("GET", "/api/v1/events", timeout=httpx.Timeout(30, read=60)) as response:
                 if response.status_code >= 400:
                     response.read()
-                    raise _refused(response)
+                    raise refused(response)
                 for line in response.iter_lines():
                     if line.startswith("data:"):
                         yield json.loads(line[5:])
@@ -71,10 +76,17 @@ class Client:
             raise ClientError(f"lost the console at {self._base}: {error}") from None
 
 
-def _refused(response: httpx.Response) -> ClientError:
+def refused(response: httpx.Response) -> ClientError:
+    """The error in an answer, for the operator."""
     try:
-        detail = str(response.json()["detail"])
+        problem = response.json()
+        detail = str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = f"HTTP {response.status_code}"
-    code = {401: 4, 403: 4, 422: 4, 409: 3}.get(response.status_code, 1)
-    return ClientError(detail, code)
+        problem, detail = {}, f"HTTP {response.status_code}"
+    code = {401: 4, 403: 4, 422: 4, 409: 3 if "hold" in problem else 4}.get(response.status_code, 1)
+    return ClientError(printable(detail), code)
+
+
+def printable(text: str) -> str:
+    """On one line of a terminal, whoever wrote it."""
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in " ".join(text.split()))

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from typing import Annotated
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from proxy.model import HoldState
+
+if TYPE_CHECKING:
+    from proxy.cli.client import Client
 
 ConsoleOption = Annotated[str | None, typer.Option("--console", envvar="PGHOLD_CONSOLE", help="The console's address.", show_default=False)]
 TokenOption = Annotated[str | None, typer.Option("--token", envvar="PGHOLD_TOKEN", help="An operator's token.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 IdArgument = Annotated[int, typer.Argument(help="The hold's id.", min=1, metavar="ID")]
+
+IdsArgument = Annotated[list[int] | None, typer.Argument(help="The holds' ids.", min=1, metavar="ID…", show_default=False)]
+LikeOption = Annotated[
+    int | None, typer.Option("--all-like", help="This hold and those that belong to it: asks how many they are.", min=1, show_default=False)
+]
+CountOption = Annotated[int | None, typer.Option(help="With --all-like: how many they are.", min=1, show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +38,10 @@ def add_to(app: typer.Typer) -> None:
 
 def holds(
     every: Annotated[bool, typer.Option("--all", help="Ended holds too.")] = False,
-    limit: Annotated[int, typer.Option(help="At most this many.", min=1, max=1000)] = 100,
+    state: Annotated[HoldState | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
+    database: Annotated[str, typer.Option(help="Only of this database (a pattern).", show_default=False)] = "",
+    role: Annotated[str, typer.Option(help="Only of this role (a pattern).", show_default=False)] = "",
+    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1, max=1000)] = 100,
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
@@ -33,7 +49,8 @@ def holds(
     """List what waits for a decision."""
     from proxy.cli.client import Client
 
-    found = Client(console, token).request("GET", "/holds", params={"state": "all" if every else "pending", "limit": limit})
+    ended = every or state not in (None, HoldState.PENDING)
+    found = list(islice(_matching(Client(console, token), ended, state, database, role), limit))
     if as_json:
         for hold in reversed(found):
             print(json.dumps(hold))
@@ -42,9 +59,27 @@ def holds(
 
     out = terminal()
     if not found:
-        out.print("Nothing waits." if not every else "There are no holds.")
+        chosen = state is not None or database or role
+        out.print("No hold fits." if chosen else "There are no holds." if every else "Nothing waits.")
         return
     out.print(table(found))
+
+
+def _matching(client: Client, ended: bool, state: HoldState | None, database: str, role: str) -> Iterator[dict[str, Any]]:
+    """Newest first, page by page."""
+    before: dict[str, int] = {}
+    while True:
+        page = client.request("GET", "/holds", params={"state": "all" if ended else "pending", "limit": 1000, **before})
+        for hold in page:
+            if (
+                (state is None or hold["state"] == state)
+                and (not database or fnmatchcase(hold["database"], database))
+                and (not role or fnmatchcase(hold["role"], role))
+            ):
+                yield hold
+        if len(page) < 1000:
+            return
+        before = {"before": page[-1]["id"]}
 
 
 def show(hold_id: IdArgument, as_json: JsonOption = False, console: ConsoleOption = None, token: TokenOption = None) -> None:
@@ -61,102 +96,64 @@ def show(hold_id: IdArgument, as_json: JsonOption = False, console: ConsoleOptio
 
 
 def approve(
-    hold_id: IdArgument,
+    hold_ids: IdsArgument = None,
     phrase: Annotated[str | None, typer.Option(help="The approval phrase; asked for on a terminal.", show_default=False)] = None,
     reason: Annotated[str | None, typer.Option(help="Why it may run; asked for on a terminal.", show_default=False)] = None,
+    object_name: Annotated[
+        str | None, typer.Option("--object", help="The name of what is lost, to be checked against the hold's.", show_default=False)
+    ] = None,
     code: Annotated[str, typer.Option(help="Of your second factor, where one is needed.", show_default=False)] = "",
     break_glass: Annotated[bool, typer.Option("--break-glass", help="Alone, where several people are needed; loud.")] = False,
+    all_like: LikeOption = None,
+    count: CountOption = None,
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Let a held statement run, once."""
-    _settle(hold_id, True, phrase, reason, {"code": code, "break_glass": break_glass}, as_json, console, token)
+    """Let held statements run, once each. Several are one decision: all are checked before the first is decided."""
+    from proxy.cli.settle import Given, settle
+
+    given = Given(True, phrase=phrase, reason=reason, object_name=object_name, code=code, break_glass=break_glass)
+    settle(_client(console, token), hold_ids or [], all_like, count, given, as_json)
 
 
 def deny(
-    hold_id: IdArgument,
+    hold_ids: IdsArgument = None,
     reason: Annotated[str | None, typer.Option(help="Why it may not run; the client is told.", show_default=False)] = None,
     suggest: Annotated[str, typer.Option(help="The statement to send instead; the client is told.", show_default=False)] = "",
+    all_like: LikeOption = None,
+    count: CountOption = None,
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Refuse a held statement; its client gets an error."""
-    _settle(hold_id, False, None, reason, {"suggestion": suggest}, as_json, console, token)
+    """Refuse held statements; their clients get an error."""
+    from proxy.cli.settle import Given, settle
+
+    settle(_client(console, token), hold_ids or [], all_like, count, Given(False, reason=reason, suggestion=suggest), as_json)
 
 
-def _settle(
-    hold_id: int,
-    approving: bool,
-    phrase: str | None,
-    reason: str | None,
-    more: dict[str, str | bool],
-    as_json: bool,
-    console: str | None,
-    token: str | None,
+def _client(console: str | None, token: str | None) -> Client:
+    from proxy.cli.client import Client
+
+    return Client(console, token)
+
+
+def watch(
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines instead of the full screen; so too when standard output is no terminal.")
+    ] = False,
+    as_json: JsonOption = False,
+    console: ConsoleOption = None,
+    token: TokenOption = None,
 ) -> None:
-    from proxy.cli.client import Client, ClientError
+    """Follow holds as they open and end, and decide on them: the whole screen, `?` for its keys. Rings the bell for each new one."""
+    if as_json or plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        from proxy.cli.watch.lines import follow
 
-    client = Client(console, token)
-    missing = reason is None or (approving and phrase is None)
-    if missing and not sys.stdin.isatty():
-        wanted = "--phrase and --reason are" if approving else "--reason is"
-        raise ClientError(f"{wanted} needed when there is no terminal to ask on", 2)
-    if missing:
-        from proxy.cli.render import card, terminal
+        follow(_client(console, token), as_json)
+        return
+    from proxy.cli.watch.app import WatchApp
+    from proxy.cli.watch.feed import Feed
 
-        hold = client.request("GET", f"/holds/{hold_id}")
-        card(hold, terminal(stderr=True))
-        if hold["state"] != "pending":
-            raise ClientError(f"hold {hold_id} is no longer pending: it is {hold['state']}", 3)
-        if approving and phrase is None:
-            phrase = typer.prompt("Type the approval phrase (YES I UNDERSTAND THE RISKS, unless yours is another)", err=True)
-        if reason is None:
-            reason = typer.prompt("Reason", err=True)
-    body = {"reason": reason, **more, **({"phrase": phrase} if approving else {})}
-    hold = client.request("POST", f"/holds/{hold_id}/{'approve' if approving else 'deny'}", json=body)
-    if as_json:
-        print(json.dumps(hold))
-    else:
-        missing_people = hold["approvers_needed"] - len(hold["approvers"])
-        still = f": {missing_people} more must approve" if hold["state"] == "pending" else ""
-        print(f"Hold {hold_id} is {hold['state']}{still}.")
-
-
-def watch(as_json: JsonOption = False, console: ConsoleOption = None, token: TokenOption = None) -> None:
-    """Follow holds as they open and end; rings the terminal's bell for each new one."""
-    from rich.text import Text
-
-    from proxy.cli.client import Client, ClientError
-    from proxy.cli.render import terminal, visible
-
-    client = Client(console, token)
-    out = terminal()
-    lost = False
-    seen: dict[int, str] = {}
-    while True:
-        try:
-            for hold in client.events():
-                if lost:
-                    print("pghold: connected again", file=sys.stderr)
-                    lost = False
-                if seen.get(hold["id"]) == hold["state"]:
-                    continue
-                seen[hold["id"]] = hold["state"]
-                if as_json:
-                    print(json.dumps(hold), flush=True)
-                    continue
-                if hold["state"] == "pending" and out.is_terminal:
-                    out.bell()
-                statement = visible(" ".join(hold["script"].split()), False)
-                who = visible(f"{hold['role']}@{hold['database']}", False)
-                ended = f"  [{visible(hold['outcome'], False)}]" if hold["outcome"] else ""
-                out.print(Text(f"{hold['id']:>5}  {hold['state']:<10} {who:<20} {statement}{ended}"), overflow="ellipsis", no_wrap=True)
-        except ClientError as error:
-            if error.exit_code != 1:
-                raise
-            if not lost:
-                print(f"pghold: {error}; trying again", file=sys.stderr)
-            lost = True
-        time.sleep(1)
+    WatchApp(Feed(console, token)).run()

@@ -15,12 +15,16 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
+from proxy.console.api_people import operator_problem, people_routes
+from proxy.console.api_review import review_routes
+from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
 from proxy.holds_json import Json, grant_as_json, hold_as_json, iso
 from proxy.model import HoldId, HoldState, Operator, SessionId
+from proxy.operators import OperatorError
 from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
 
@@ -44,35 +48,6 @@ class Denial(BaseModel):
     suggestion: str = Field("", description="The statement to send instead; the client is told.", max_length=20_000)
 
 
-class Problem(BaseModel):
-    """Every error, as application/problem+json (RFC 9457)."""
-
-    title: str
-    status: int
-    detail: str
-    hold: dict[str, object] | None = None
-
-
-_ERRORS: dict[int | str, dict[str, object]] = {
-    code: {"model": Problem, "description": text}
-    for code, text in {
-        401: "No token, or one that is not known.",
-        403: "The operator's role does not allow it.",
-        404: "There is none of that id.",
-        409: "The hold is no longer pending.",
-        422: "A wrong phrase, or something is missing.",
-        503: "The store failed.",
-    }.items()
-}
-
-
-class _ProblemError(HTTPException):
-    def __init__(self, status: int, title: str, detail: str, hold: dict[str, Json] | None = None) -> None:
-        super().__init__(status, detail)
-        self.title = title
-        self.hold = hold
-
-
 def make_api(services: Services) -> FastAPI:
     """The application with the API's routes; pages.py and others add theirs."""
     api = FastAPI(
@@ -89,12 +64,12 @@ def make_api(services: Services) -> FastAPI:
     async def operator(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Operator:
         found = await services.operators.by_token(credentials.credentials) if credentials else None
         if found is None:
-            raise _ProblemError(401, "not signed in", "send a known operator's token as: Authorization: Bearer TOKEN")
+            raise ProblemError(401, "not signed in", "send a known operator's token as: Authorization: Bearer TOKEN")
         return found
 
     async def admin(who: Annotated[Operator, Depends(operator)]) -> Operator:
         if not who.role.may_administer:
-            raise _ProblemError(403, "not allowed", f"the role {who.role} may not do that; it takes an admin")
+            raise ProblemError(403, "not allowed", f"the role {who.role} may not do that; it takes an admin")
         return who
 
     Who = Annotated[Operator, Depends(operator)]
@@ -103,7 +78,7 @@ def make_api(services: Services) -> FastAPI:
 
     # --- holds --------------------------------------------------------------------------------------------------
 
-    @api.get("/api/v1/holds", operation_id="listHolds", tags=["holds"], responses=_pick(401, 503))
+    @api.get("/api/v1/holds", operation_id="listHolds", tags=["holds"], responses=pick(401, 503))
     async def list_holds(
         who: Who,
         state: Annotated[str, Query(pattern="^(pending|all)$", description="pending or all")] = "pending",
@@ -116,27 +91,27 @@ def make_api(services: Services) -> FastAPI:
         )
         return [dict(hold_as_json(hold)) for hold in found]
 
-    @api.get("/api/v1/holds/{hold_id}", operation_id="getHold", tags=["holds"], responses=_pick(401, 404, 503))
+    @api.get("/api/v1/holds/{hold_id}", operation_id="getHold", tags=["holds"], responses=pick(401, 404, 503))
     async def get_hold(who: Who, hold_id: Id) -> dict[str, object]:
         """One hold."""
         try:
             return dict(hold_as_json(await services.book.get(HoldId(hold_id))))
         except UnknownHoldError:
-            raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
+            raise ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
 
     async def settle(who: Operator, hold_id: int, answer: Answer) -> dict[str, object]:
         try:
             return _outcome_as_json(await decide(services, who, HoldId(hold_id), answer))
         except UnknownHoldError:
-            raise _ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
+            raise ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
         except DecisionRefusedError as error:
-            raise _ProblemError(403 if error.code == "forbidden" else 422, "not decided", str(error)) from None
+            raise ProblemError(403 if error.code == "forbidden" else 422, "not decided", str(error)) from None
         except NotPendingError as error:
-            raise _ProblemError(409, "no longer pending", too_late(error), hold_as_json(error.hold)) from None
+            raise ProblemError(409, "no longer pending", too_late(error), hold_as_json(error.hold)) from None
         except AuditError as error:
-            raise _ProblemError(503, "not recorded", f"not decided: {error}") from None
+            raise ProblemError(503, "not recorded", f"not decided: {error}") from None
 
-    @api.post("/api/v1/holds/{hold_id}/approve", operation_id="approveHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
+    @api.post("/api/v1/holds/{hold_id}/approve", operation_id="approveHold", tags=["holds"], responses=pick(401, 403, 404, 409, 422, 503))
     async def approve_hold(who: Who, hold_id: Id, body: Approval) -> dict[str, object]:
         """Let the statement run, once. Where several people are needed, the hold stays pending until the last of them.
 
@@ -155,12 +130,12 @@ def make_api(services: Services) -> FastAPI:
         )
         return await settle(who, hold_id, answer)
 
-    @api.post("/api/v1/holds/{hold_id}/deny", operation_id="denyHold", tags=["holds"], responses=_pick(401, 403, 404, 409, 422, 503))
+    @api.post("/api/v1/holds/{hold_id}/deny", operation_id="denyHold", tags=["holds"], responses=pick(401, 403, 404, 409, 422, 503))
     async def deny_hold(who: Who, hold_id: Id, body: Denial) -> dict[str, object]:
         """Refuse the statement; the client gets an error with the reason."""
         return await settle(who, hold_id, Answer(approve=False, reason=body.reason, suggestion=body.suggestion))
 
-    @api.get("/api/v1/events", operation_id="events", tags=["holds"], responses=_pick(401))
+    @api.get("/api/v1/events", operation_id="events", tags=["holds"], responses=pick(401))
     async def events(who: Who, credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]) -> EventSourceResponse:
         """Each hold as it is opened or changes, as server-sent events: the event's name is the state, its data the hold."""
         watch = Recheck(services, lambda: operator(credentials))
@@ -168,27 +143,30 @@ def make_api(services: Services) -> FastAPI:
 
     # --- grants -------------------------------------------------------------------------------------------------
 
-    @api.get("/api/v1/grants", operation_id="listGrants", tags=["grants"], responses=_pick(401, 503))
+    @api.get("/api/v1/grants", operation_id="listGrants", tags=["grants"], responses=pick(401, 503))
     async def list_grants(who: Who) -> list[dict[str, object]]:
         """Decisions taken ahead that can still be used: retries, and those for a session."""
         return [dict(grant_as_json(grant)) for grant in await services.grants.open_ones()]
 
     @api.delete(
-        "/api/v1/grants/{grant_id}", operation_id="revokeGrant", tags=["grants"], status_code=204, responses=_pick(401, 403, 404, 503)
+        "/api/v1/grants/{grant_id}", operation_id="revokeGrant", tags=["grants"], status_code=204, responses=pick(401, 403, 404, 503)
     )
     async def revoke_grant(who: Who, grant_id: Id) -> Response:
         """Take it back; what ran by it, ran."""
         if not who.role.may_decide:
-            raise _ProblemError(403, "not allowed", f"the role {who.role} may not decide")
+            raise ProblemError(403, "not allowed", f"the role {who.role} may not decide")
         try:
             await services.grants.revoke(grant_id, who.name)
         except UnknownGrantError:
-            raise _ProblemError(404, "no such grant", f"there is no open grant {grant_id}") from None
+            raise ProblemError(404, "no such grant", f"there is no open grant {grant_id}") from None
         return Response(status_code=204)
+
+    api.include_router(review_routes(services, operator))
+    api.include_router(people_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 
-    @api.get("/api/v1/sessions", operation_id="listSessions", tags=["sessions"], responses=_pick(401))
+    @api.get("/api/v1/sessions", operation_id="listSessions", tags=["sessions"], responses=pick(401))
     async def list_sessions(who: Who) -> list[dict[str, object]]:
         """Sessions that are open."""
         return [
@@ -209,21 +187,21 @@ def make_api(services: Services) -> FastAPI:
         ]
 
     @api.delete(
-        "/api/v1/sessions/{session_id}", operation_id="killSession", tags=["sessions"], status_code=204, responses=_pick(401, 403, 404)
+        "/api/v1/sessions/{session_id}", operation_id="killSession", tags=["sessions"], status_code=204, responses=pick(401, 403, 404)
     )
     async def kill_session(who: Admin, session_id: Id) -> Response:
         """End a session; what it holds is withdrawn."""
         if not services.sessions.kill(SessionId(session_id), who.name):
-            raise _ProblemError(404, "no such session", f"there is no session {session_id}")
+            raise ProblemError(404, "no such session", f"there is no session {session_id}")
         return Response(status_code=204)
 
-    @api.post("/api/v1/reload", operation_id="reload", tags=["proxy"], responses=_pick(401, 403, 422))
+    @api.post("/api/v1/reload", operation_id="reload", tags=["proxy"], responses=pick(401, 403, 422))
     async def reload(who: Admin) -> dict[str, str]:
         """Read policy and certificates again; on an error everything stays as it was."""
         try:
             return {"reloaded": await services.reload(who.name)}
         except ConfigError as error:
-            raise _ProblemError(422, "not reloaded", str(error)) from None
+            raise ProblemError(422, "not reloaded", str(error)) from None
 
     @api.get("/metrics", operation_id="metrics", tags=["proxy"], response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -245,8 +223,8 @@ def make_api(services: Services) -> FastAPI:
 
 
 def _add_errors(api: FastAPI) -> None:
-    @api.exception_handler(_ProblemError)
-    async def problem(request: Request, error: _ProblemError) -> JSONResponse:
+    @api.exception_handler(ProblemError)
+    async def problem(request: Request, error: ProblemError) -> JSONResponse:
         body: dict[str, Json] = {"title": error.title, "status": error.status_code, "detail": str(error.detail)}
         if error.hold is not None:
             body["hold"] = error.hold
@@ -255,21 +233,25 @@ def _add_errors(api: FastAPI) -> None:
 
     @api.exception_handler(StoreError)
     async def store_failed(request: Request, error: StoreError) -> JSONResponse:
-        return await problem(request, _ProblemError(503, "store failed", str(error)))
+        return await problem(request, ProblemError(503, "store failed", str(error)))
+
+    @api.exception_handler(OperatorError)
+    async def operator_error(request: Request, error: OperatorError) -> JSONResponse:
+        return await problem(request, operator_problem(error))
 
     @api.exception_handler(AuditError)
     async def not_recorded(request: Request, error: AuditError) -> JSONResponse:
-        return await problem(request, _ProblemError(503, "not recorded", f"nothing was done: {error}"))
+        return await problem(request, ProblemError(503, "not recorded", f"nothing was done: {error}"))
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        return await problem(request, _ProblemError(422, "invalid request", f"{where}: {first['msg']}"))
+        return await problem(request, ProblemError(422, "invalid request", f"{where}: {first['msg']}"))
 
     @api.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        return await problem(request, _ProblemError(error.status_code, "error", str(error.detail)))
+        return await problem(request, ProblemError(error.status_code, "error", str(error.detail)))
 
 
 def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
@@ -278,10 +260,6 @@ def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
     told["approvers"] = list(outcome.approvers)
     told["approvers_needed"] = outcome.needed
     return told
-
-
-def _pick(*codes: int) -> dict[int | str, dict[str, object]]:
-    return {code: _ERRORS[code] for code in codes}
 
 
 async def _stream(services: Services, watch: Recheck) -> AsyncIterator[dict[str, str]]:

@@ -13,8 +13,9 @@ from policy.verdict import Severity
 from proxy.console.sessions import Visitor, WebSessions
 from proxy.console.signin import NotAllowedError, SignIn, require
 from proxy.console.views import Views
-from proxy.model import AuditEntry, AuditEvent, Operator, Role
+from proxy.model import Operator, Role
 from proxy.operators import OperatorError
+from proxy.people import NameTakenError, People, Scope
 from proxy.seams import LockedOutError
 from proxy.services import Services
 
@@ -31,6 +32,7 @@ class PeoplePages:
         self._signin = signin
         self._sessions = sessions
         self._views = views
+        self._changes = People(services.operators, services.audit)
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)
@@ -43,12 +45,6 @@ class PeoplePages:
         router.add_api_route("/account/token", self._token, methods=["POST"])
         router.add_api_route("/account/token/revoke", self._revoke, methods=["POST"])
         return router
-
-    async def _changed(self, visitor: Visitor, name: str, what: str) -> None:
-        """On record before it is done. Raises AuditError."""
-        await self._services.audit.append(
-            AuditEntry(AuditEvent.OPERATOR_CHANGED, operator=visitor.operator.name, outcome=what, detail={"about": name})
-        )
 
     # --- all operators ------------------------------------------------------------------------------------------
 
@@ -86,21 +82,12 @@ class PeoplePages:
         visitor = await self._signin.changing(request)
         require(visitor, Role.ADMIN)
         name = name.strip()
-        # Disabled ones, too: adding must not be a way around enabling. Names differ by more than their case.
-        if name.casefold() in {p.operator.name.casefold() for p in await self._services.operators.people()}:
-            return await self._show_people(request, visitor, error=f"there is an operator {name} already", status=409)
+        scope = Scope(_words(databases), max_severity, _words(database_roles), may_skip_backup)
         try:
-            await self._changed(visitor, name, f"added as {role}")
-            token = await self._services.operators.add(
-                name,
-                role,
-                databases=_words(databases),
-                max_severity=max_severity,
-                database_roles=_words(database_roles),
-                may_skip_backup=may_skip_backup,
-            )
+            token = await self._changes.add(visitor.operator.name, name, role, scope)
         except OperatorError as error:
-            return await self._show_people(request, visitor, error=str(error), status=422)
+            status = 409 if isinstance(error, NameTakenError) else 422
+            return await self._show_people(request, visitor, error=str(error), status=status)
         return await self._show_people(request, visitor, secret=token, about=name)
 
     async def _change(
@@ -113,17 +100,17 @@ class PeoplePages:
         require(visitor, Role.ADMIN)
         if name == visitor.operator.name:
             return await self._show_people(request, visitor, error="another admin must do that to you", status=409)
-        operators = self._services.operators
-        if name not in {p.operator.name for p in await operators.people()}:
-            return await self._show_people(request, visitor, error=f"there is no operator {name}", status=404)
-        await self._changed(visitor, name, action)
-        match action:
-            case "disable" | "enable":
-                await operators.set_disabled(name, action == "disable")
-            case "remove":
-                await operators.remove(name)
-            case _:
-                await operators.remove_totp(name)
+        by = visitor.operator.name
+        try:
+            match action:
+                case "disable" | "enable":
+                    await self._changes.disable(by, name, action == "disable")
+                case "remove":
+                    await self._changes.remove(by, name)
+                case _:
+                    await self._changes.remove_second_factor(by, name)
+        except OperatorError as error:
+            return await self._show_people(request, visitor, error=str(error), status=404)
         return RedirectResponse("/people", 303)
 
     # --- one's own ----------------------------------------------------------------------------------------------
@@ -173,8 +160,7 @@ class PeoplePages:
         if new != again:
             return await self._show_account(request, visitor, error="the two new passwords differ", status=422)
         try:
-            await self._changed(visitor, visitor.operator.name, "password set")
-            await operators.set_password(visitor.operator.name, new)
+            await self._changes.set_password(visitor.operator.name, visitor.operator.name, new)
         except OperatorError as error:
             return await self._show_account(request, visitor, error=str(error), status=422)
         # All sessions ended with it; this browser gets a new one.
@@ -198,12 +184,10 @@ class PeoplePages:
                 # Whoever found an open browser must not replace the device.
                 if not await operators.check_totp(name, code):
                     return await self._show_account(request, visitor, error="the code is wrong, or was used before", status=403)
-                await self._changed(visitor, name, "second factor removed")
-                await operators.remove_totp(name)
+                await self._changes.remove_second_factor(name, name)
                 return await self._show_account(request, visitor, done="The second factor is removed.")
-            if action != "confirm" or len(secret) < 16 or not await operators.confirm_totp(name, secret, code):
+            if action != "confirm" or len(secret) < 16 or not await self._changes.confirm_second_factor(name, name, secret, code):
                 return await self._show_account(request, visitor, error="the code does not fit; try the next one", status=422, totp=secret)
-            await self._changed(visitor, name, "second factor set up")
         except LockedOutError:
             return await self._show_account(request, visitor, error="too many wrong codes; wait a while", status=429)
         return await self._show_account(request, visitor, done="The second factor is set up.")
@@ -213,16 +197,17 @@ class PeoplePages:
     ) -> Response:
         visitor = await self._signin.changing(request)
         try:
-            await self._changed(visitor, visitor.operator.name, f"token {name.strip()} made")
-            token = await self._services.operators.add_token(visitor.operator.name, name.strip(), days * _DAY_S)
+            token = await self._changes.add_token(visitor.operator.name, visitor.operator.name, name.strip(), days * _DAY_S)
         except OperatorError as error:
             return await self._show_account(request, visitor, error=str(error), status=422)
         return await self._show_account(request, visitor, secret=token)
 
     async def _revoke(self, request: Request, name: Annotated[str, Form(max_length=120)]) -> Response:
         visitor = await self._signin.changing(request)
-        await self._changed(visitor, visitor.operator.name, f"token {name} revoked")
-        await self._services.operators.revoke_token(visitor.operator.name, name)
+        try:
+            await self._changes.revoke_token(visitor.operator.name, visitor.operator.name, name)
+        except OperatorError as error:
+            return await self._show_account(request, visitor, error=str(error), status=404)
         return RedirectResponse("/account", 303)
 
 

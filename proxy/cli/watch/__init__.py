@@ -1,0 +1,1 @@
+"""pghold watch: holds as they come and go, on the whole screen or as lines."""
