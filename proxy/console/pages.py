@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from fnmatch import fnmatchcase
 from typing import Annotated, Final
@@ -21,7 +22,7 @@ from proxy.console.practice import open_practice_hold
 from proxy.console.rulebook import rule_text
 from proxy.console.script import SHOWN_CHARACTERS, one_line, pieces, unusual_characters
 from proxy.console.sessions import Visitor
-from proxy.console.signin import NotAllowedError, SignIn
+from proxy.console.signin import NotAllowedError, NotSignedInError, SignIn
 from proxy.console.views import Views, title_of
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, decide_together, names_to_type, too_late
 from proxy.model import Hold, HoldId
@@ -33,6 +34,8 @@ _GROUPS_SHOWN: Final = 100
 _STATUS: Final = {"forbidden": 403, "phrase": 422, "reason": 422, "object": 422, "second-factor": 422, "already": 409, "invalid": 422}
 #: Who is signed in is looked at again so often while a page listens.
 _RECHECK_S: Final = 30.0
+#: After which a browser that lost the stream asks for it again.
+_RETRY_MS: Final = 1000
 
 
 class HoldPages:
@@ -241,7 +244,7 @@ class HoldPages:
             "together.html",
             visitor=visitor,
             status=status,
-            group=Group(tuple(sorted(holds, key=lambda h: h.id))) if holds else None,
+            group=_as_one(holds),
             ids=",".join(str(h.id) for h in holds),
             texts={h.id: pieces(h.request.script, [f.span for f in h.request.findings], 2000) for h in holds},
             why_not=next((why for h in holds if (why := why_not(visitor.operator, h.request))), ""),
@@ -283,16 +286,23 @@ class HoldPages:
         await self._signin.visitor(request)
         return EventSourceResponse(self._stream(request), ping=15)
 
-    async def _stream(self, request: Request) -> AsyncIterator[dict[str, str]]:
+    async def _stream(self, request: Request) -> AsyncIterator[dict[str, str | int]]:
         """That a hold changed, not how: the page asks for what it shows."""
         changes = self._services.book.changes()
         coming = asyncio.ensure_future(anext(changes))
         try:
-            yield {"event": "hello", "data": json.dumps({"pending": self._services.book.pending_count()})}
+            yield {"event": "hello", "retry": _RETRY_MS, "data": json.dumps({"pending": self._services.book.pending_count()})}
+            checked = time.monotonic()
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=_RECHECK_S)
+                if time.monotonic() - checked >= _RECHECK_S:
+                    # A stream outlives its session otherwise: it ends, and asking for it again is refused.
+                    try:
+                        await self._signin.visitor(request)
+                    except (NotSignedInError, NotAllowedError):
+                        return
+                    checked = time.monotonic()
                 if not done:
-                    await self._signin.visitor(request)  # raises when the session is over: the stream ends
                     continue
                 hold = coming.result()
                 coming = asyncio.ensure_future(anext(changes))
@@ -311,6 +321,14 @@ class HoldPages:
 def _ids(text: str) -> list[HoldId]:
     """Each once. What no id can be is left out."""
     return [HoldId(int(part)) for part in dict.fromkeys(text.split(",")) if 0 < len(part) <= 18]
+
+
+def _as_one(holds: list[Hold]) -> Group | None:
+    """Those that an operator chose; with why they belong together, when they do."""
+    found = group(holds)
+    if len(found) == 1:
+        return found[0]
+    return Group(tuple(sorted(holds, key=lambda h: h.id))) if holds else None
 
 
 def _is_wanted(hold: Hold, q: str, severity: str, database: str, state: str) -> bool:

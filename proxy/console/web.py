@@ -25,7 +25,13 @@ from proxy.console.views import STATIC, Views
 from proxy.seams import AuditError, StoreError, UnknownHoldError
 from proxy.services import Services
 
-_MEDIA: Final = {"console.css": "text/css", "console.js": "text/javascript", "htmx.min.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_MEDIA: Final = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "theme.js": "text/javascript",
+}
 
 
 def make_console(services: Services) -> ASGIApp:
