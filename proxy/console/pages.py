@@ -283,15 +283,17 @@ class HoldPages:
     # --- events ------------------------------------------------------------------------------------------
 
     async def _events(self, request: Request) -> Response:
-        await self._signin.visitor(request)
-        return EventSourceResponse(self._stream(request), ping=15)
+        visitor = await self._signin.visitor(request)
+        return EventSourceResponse(self._stream(request, visitor), ping=15)
 
-    async def _stream(self, request: Request) -> AsyncIterator[dict[str, str | int]]:
+    async def _stream(self, request: Request, visitor: Visitor) -> AsyncIterator[dict[str, str | int]]:
         """That a hold changed, not how: the page asks for what it shows."""
         changes = self._services.book.changes()
         coming = asyncio.ensure_future(anext(changes))
         try:
-            yield {"event": "hello", "retry": _RETRY_MS, "data": json.dumps({"pending": self._services.book.pending_count()})}
+            # Who it is: a page that was open over a new sign-in gets what its forms need, or knows that somebody else sits there now.
+            hello = {"pending": self._services.book.pending_count(), "who": visitor.operator.name, "csrf": visitor.csrf}
+            yield {"event": "hello", "retry": _RETRY_MS, "data": json.dumps(hello)}
             checked = time.monotonic()
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=_RECHECK_S)

@@ -48,15 +48,17 @@ class Window:
 
     Args:
         token: signs in with it; "" is the first operator's, None nobody.
+        url: of the console, when not the proxy's own.
         offline: whether the server may be gone for a while.
         options: of playwright's new_context (viewport, color_scheme, java_script_enabled, …).
     """
 
-    def __init__(self, browser: Browser, proxy: Pghold, token: str | None = "", *, offline: bool = False, **options: Any) -> None:
+    def __init__(self, browser: Browser, proxy: Pghold, token: str | None = "", *, url: str = "", offline: bool = False, **options: Any) -> None:
         self.proxy = proxy
         self.problems: list[str] = []
         self._offline = offline
-        self.context: BrowserContext = browser.new_context(**{"base_url": proxy.console, "viewport": DESKTOP, **options})
+        self.url = url or proxy.console
+        self.context: BrowserContext = browser.new_context(**{"base_url": self.url, "viewport": DESKTOP, **options})
         self.context.set_default_timeout(10_000)
         if token is not None:
             self.sign_in(token or proxy.token)
@@ -72,7 +74,7 @@ class Window:
     def sign_in(self, token: str) -> None:
         """Without the form, which has tests of its own."""
         http = Http(self.proxy, token)
-        cookies = [{"name": c.name, "value": c.value or "", "url": self.proxy.console} for c in http.http.cookies.jar]
+        cookies = [{"name": c.name, "value": c.value or "", "url": self.url} for c in http.http.cookies.jar]
         self.context.clear_cookies()
         self.context.add_cookies(cookies)  # type: ignore[arg-type]  # a typed dict of playwright's
 
@@ -91,7 +93,7 @@ class Window:
         dialog.dismiss()
 
     def _request(self, url: str) -> None:
-        if not url.startswith((self.proxy.console + "/", "data:")):
+        if not url.startswith((self.url + "/", "data:")):
             self.problems.append(f"a request to {url}")
 
     def go(self, path: str) -> Page:

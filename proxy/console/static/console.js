@@ -120,9 +120,14 @@ function count(pending) {
 function listen() {
   const source = new EventSource(body.dataset.live);
   source.addEventListener("hello", (message) => {
+    const { pending, who, csrf } = JSON.parse(message.data);
+    if (who !== body.dataset.who) { location.reload(); return; }
+    // After a new sign-in elsewhere the forms here are of the new session.
+    for (const field of document.querySelectorAll("input[name=csrf]")) field.value = csrf;
+    body.dataset.csrf = csrf;
     byId("offline").hidden = byId("signed-out").hidden = true;
     body.dataset.connected = "";
-    count(JSON.parse(message.data).pending);
+    count(pending);
     for (const part of document.querySelectorAll("[data-refresh]")) refresh(part);
   });
   source.addEventListener("hold", (message) => {
