@@ -53,7 +53,9 @@ class Window:
         options: of playwright's new_context (viewport, color_scheme, java_script_enabled, …).
     """
 
-    def __init__(self, browser: Browser, proxy: Pghold, token: str | None = "", *, url: str = "", offline: bool = False, **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, proxy: Pghold, token: str | None = "", *, url: str = "", offline: bool = False, **options: Any
+    ) -> None:
         self.proxy = proxy
         self.problems: list[str] = []
         self._offline = offline
