@@ -174,7 +174,7 @@ class App:
         )
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
-        self._tasks.spawn(_sample(activity), "activity")
+        self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -303,6 +303,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
+        self._sampling.cancel()  # it never ends by itself, and would be waited for
         await self._tasks.wait(3)
         await self._isolated.close()
         with suppress(AuditError):
