@@ -29,6 +29,8 @@ from proxy.model import Hold, HoldId
 from proxy.seams import AuditError, NotPendingError, UnknownHoldError
 from proxy.services import Services
 
+#: Holds that the list looks at, the newest; that there are more is said.
+_HOLDS_LISTED: Final = 2000
 #: Groups on one page of the list; more are a page further.
 _GROUPS_SHOWN: Final = 100
 _STATUS: Final = {"forbidden": 403, "phrase": 422, "reason": 422, "object": 422, "second-factor": 422, "already": 409, "invalid": 422}
@@ -94,7 +96,7 @@ class HoldPages:
     async def _show_list(self, request: Request, template: str, q: str, severity: str, database: str, state: str, page: int) -> Response:
         visitor = await self._signin.visitor(request)
         every = state != "pending"
-        holds = await self._services.book.list(pending_only=not every, limit=1000)
+        holds = await self._services.book.list(pending_only=not every, limit=_HOLDS_LISTED)
         chosen = [h for h in holds if _is_wanted(h, q, severity, database, state)]
         groups = group(chosen) if not every else [Group((h,)) for h in chosen]
         if not every:
@@ -108,6 +110,7 @@ class HoldPages:
             visitor=visitor,
             groups=groups[first : first + _GROUPS_SHOWN],
             total=len(chosen),
+            more=0 if every else max(0, self._services.book.pending_count() - _HOLDS_LISTED),
             group_count=len(groups),
             page_number=page,
             pages=max(1, -(-len(groups) // _GROUPS_SHOWN)),

@@ -64,17 +64,18 @@ htmx.defineExtension("keep", {
 
 const waiting = new Map();
 
-/** At once, then at most every 400 ms: a sync that drops thirty tables is no reason for thirty requests. */
+/** At once, then again when twice the time has gone that it took: thirty drops are no reason for thirty requests. */
 function refresh(part) {
   if (!part || document.hidden && part.dataset.every) return;
   if (waiting.has(part)) { waiting.set(part, true); return; }
   waiting.set(part, false);
-  part.dataset.due = Date.now() + 1000 * (part.dataset.every || 0);
+  const began = Date.now();
+  part.dataset.due = began + 1000 * (part.dataset.every || 0);
   htmx.ajax("GET", part.dataset.refresh, { target: part, source: part, swap: "keep" }).catch(() => {}).then(() => setTimeout(() => {
     const again = waiting.get(part);
     waiting.delete(part);
     if (again) refresh(byId(part.id));
-  }, 400));
+  }, Math.min(1000, Math.max(50, 2 * (Date.now() - began)))));
 }
 
 function settle() {
@@ -186,9 +187,11 @@ document.addEventListener("submit", (event) => {
   const question = event.submitter?.dataset.confirm || event.target.dataset.confirm;
   if (question && !confirm(question)) { event.preventDefault(); return; }
   // One click, one decision. Behind the submit, since a disabled button's value is not sent.
-  if (event.target.method === "post") setTimeout(() => { for (const button of event.target.querySelectorAll("button")) button.disabled = true; });
+  if (event.target.method !== "post") return;
+  event.submitter?.classList.add("busy");
+  setTimeout(() => { for (const button of event.target.querySelectorAll("button")) button.disabled = true; });
 });
-window.addEventListener("pageshow", () => { for (const button of document.querySelectorAll("form button")) button.disabled = false; });
+window.addEventListener("pageshow", () => { for (const button of document.querySelectorAll("form button")) { button.disabled = false; button.classList.remove("busy"); } });
 
 // --- dark or light (theme.js draws what was chosen before) ----------------------------------------------------------
 
