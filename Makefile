@@ -60,6 +60,7 @@ docs: .venv/developer ## write the generated pages
 
 bench: .venv/developer ## measure against pgbouncer and haproxy; see docs/performance.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.console
 
 lock: ## write requirements.lock from pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install --quiet .

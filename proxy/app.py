@@ -189,8 +189,8 @@ class App:
         )
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
-        self._tasks.spawn(_sample(activity), "activity")
-        self._tasks.spawn(self._keep_sweeping(), "grants")
+        self._sampling = self._tasks.spawn(_sample(activity), "activity")
+        self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -326,6 +326,8 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
+        for endless in (self._sampling, self._sweeping):
+            endless.cancel()  # they never end by themselves, and would be waited for
         await self._tasks.wait(3)
         await self._isolated.close()
         with suppress(AuditError):

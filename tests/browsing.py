@@ -59,17 +59,22 @@ class Browser:
 class Client(threading.Thread):
     """A database client that runs one script and keeps what came of it."""
 
-    def __init__(self, proxy: Pghold, script: str, dbname: str = "postgres", **options: Any) -> None:
+    def __init__(self, proxy: Pghold, script: str, dbname: str = "postgres", parameters: list[str] | None = None, **options: Any) -> None:
         super().__init__(daemon=True)
         self.script = script
+        self.parameters = parameters
         self.error: psycopg.Error | None = None
         self._connection = proxy.connect(dbname, **options)
         self.start()
 
     def run(self) -> None:
         try:
-            self._connection.execute(self.script)  # type: ignore[call-overload]
+            self._connection.execute(self.script, self.parameters)  # type: ignore[call-overload]
         except psycopg.Error as error:
             self.error = error
         finally:
             self._connection.close()
+
+    def cancel(self) -> None:
+        """As Ctrl-C in psql does."""
+        self._connection.cancel_safe()

@@ -170,7 +170,8 @@ class Pghold:
         return sum(float(x.rpartition(" ")[2]) for x in lines if x.startswith(name) and (x[len(name)] in " {"))
 
     def connect(self, dbname: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
-        return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=dbname, autocommit=True, **options)
+        given: dict[str, Any] = {"user": "postgres", **options}
+        return psycopg.connect(host="127.0.0.1", port=self.port, dbname=dbname, autocommit=True, **given)
 
 
 def wait_for(condition: Any, timeout_s: float) -> None:

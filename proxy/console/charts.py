@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 WIDTH: Final = 720
+#: Pixels, as the style sheet has it: across, a chart is as wide as there is room, and only its bars are stretched.
 HEIGHT: Final = 160
 _BOTTOM: Final = 18
-_LEFT: Final = 44
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One rectangle; coordinates in the drawing's own units."""
+    """One rectangle; across in units of WIDTH, down in pixels."""
 
     x: float
     y: float
@@ -26,6 +26,8 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
+    """Position: percent across, or pixels down."""
+
     position: float
     label: str
 
@@ -42,14 +44,13 @@ class Chart:
     kinds: tuple[str, ...]
     width: int = WIDTH
     height: int = HEIGHT
-    left: int = _LEFT
     bottom: int = HEIGHT - _BOTTOM
 
 
 def stacked(title: str, summary: str, labels: Sequence[str], kinds: Sequence[str], rows: Sequence[Sequence[int]], every: int = 0) -> Chart:
     """Bars of counts by kind; one row of `rows` for each label, in the order of `kinds`, the first at the bottom."""
     top = _round_up(max((sum(row) for row in rows), default=0))
-    room_x, room_y = WIDTH - _LEFT, HEIGHT - _BOTTOM - 8
+    room_x, room_y = WIDTH, HEIGHT - _BOTTOM - 8
     step = room_x / max(1, len(rows))
     bars = []
     for index, row in enumerate(rows):
@@ -61,7 +62,7 @@ def stacked(title: str, summary: str, labels: Sequence[str], kinds: Sequence[str
                 y -= height
                 bars.append(
                     Bar(
-                        round(_LEFT + index * step + 0.5, 1),
+                        round(index * step + 0.5, 1),
                         round(y, 1),
                         round(max(1.0, step - 1), 1),
                         round(height, 1),
@@ -70,7 +71,7 @@ def stacked(title: str, summary: str, labels: Sequence[str], kinds: Sequence[str
                     )
                 )
     every = every or max(1, len(rows) // 6)
-    x_ticks = tuple(Tick(round(_LEFT + (i + 0.5) * step, 1), labels[i]) for i in range(0, len(rows), every))
+    x_ticks = tuple(Tick(round((i + 0.5) * step / WIDTH * 100, 2), labels[i]) for i in range(0, len(rows), every))
     y_ticks = tuple(Tick(round(HEIGHT - _BOTTOM - room_y * part, 1), f"{top * part:,.0f}") for part in ((0, 0.5, 1) if top > 1 else (0, 1)))
     return Chart(title, summary, tuple(bars), x_ticks, y_ticks, tuple(kinds))
 

@@ -29,9 +29,13 @@ from proxy.model import Hold, HoldId
 from proxy.seams import AuditError, NotPendingError, UnknownHoldError
 from proxy.services import Services
 
+#: Holds that the list looks at, the newest; that there are more is said.
+_HOLDS_LISTED: Final = 2000
 #: Groups on one page of the list; more are a page further.
 _GROUPS_SHOWN: Final = 100
 _STATUS: Final = {"forbidden": 403, "phrase": 422, "reason": 422, "object": 422, "second-factor": 422, "already": 409, "invalid": 422}
+#: After which a browser that lost the stream asks for it again.
+_RETRY_MS: Final = 1000
 
 
 class HoldPages:
@@ -90,7 +94,7 @@ class HoldPages:
     async def _show_list(self, request: Request, template: str, q: str, severity: str, database: str, state: str, page: int) -> Response:
         visitor = await self._signin.visitor(request)
         every = state != "pending"
-        holds = await self._services.book.list(pending_only=not every, limit=1000)
+        holds = await self._services.book.list(pending_only=not every, limit=_HOLDS_LISTED)
         chosen = [h for h in holds if _is_wanted(h, q, severity, database, state)]
         groups = group(chosen) if not every else [Group((h,)) for h in chosen]
         if not every:
@@ -104,6 +108,7 @@ class HoldPages:
             visitor=visitor,
             groups=groups[first : first + _GROUPS_SHOWN],
             total=len(chosen),
+            more=0 if every else max(0, self._services.book.pending_count() - _HOLDS_LISTED),
             group_count=len(groups),
             page_number=page,
             pages=max(1, -(-len(groups) // _GROUPS_SHOWN)),
@@ -240,7 +245,7 @@ class HoldPages:
             "together.html",
             visitor=visitor,
             status=status,
-            group=Group(tuple(sorted(holds, key=lambda h: h.id))) if holds else None,
+            group=_as_one(holds),
             ids=",".join(str(h.id) for h in holds),
             texts={h.id: pieces(h.request.script, [f.span for f in h.request.findings], 2000) for h in holds},
             why_not=next((why for h in holds if (why := why_not(visitor.operator, h.request))), ""),
@@ -279,18 +284,21 @@ class HoldPages:
     # --- events ------------------------------------------------------------------------------------------
 
     async def _events(self, request: Request) -> Response:
-        await self._signin.visitor(request)
-        return EventSourceResponse(self._stream(request), ping=15)
+        visitor = await self._signin.visitor(request)
+        return EventSourceResponse(self._stream(request, visitor), ping=15)
 
-    async def _stream(self, request: Request) -> AsyncIterator[dict[str, str]]:
+    async def _stream(self, request: Request, visitor: Visitor) -> AsyncIterator[dict[str, str | int]]:
         """That a hold changed, not how: the page asks for what it shows."""
         changes = self._services.book.changes()
         coming = asyncio.ensure_future(anext(changes))
         watch = Recheck(self._services, lambda: self._signin.visitor(request))
         try:
-            yield {"event": "hello", "data": json.dumps({"pending": self._services.book.pending_count()})}
+            # Who it is: a page that was open over a new sign-in gets what its forms need, or knows that somebody else sits there now.
+            hello = {"pending": self._services.book.pending_count(), "who": visitor.operator.name, "csrf": visitor.csrf}
+            yield {"event": "hello", "retry": _RETRY_MS, "data": json.dumps(hello)}
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=RECHECK_S)
+                # A stream outlives its session otherwise: it ends, and asking for it again is refused.
                 if not await watch.still_in():
                     return
                 if not done:
@@ -312,6 +320,14 @@ class HoldPages:
 def _ids(text: str) -> list[HoldId]:
     """Each once. What no id can be is left out."""
     return [HoldId(int(part)) for part in dict.fromkeys(text.split(",")) if 0 < len(part) <= 18]
+
+
+def _as_one(holds: list[Hold]) -> Group | None:
+    """Those that an operator chose; with why they belong together, when they do."""
+    found = group(holds)
+    if len(found) == 1:
+        return found[0]
+    return Group(tuple(sorted(holds, key=lambda h: h.id))) if holds else None
 
 
 def _is_wanted(hold: Hold, q: str, severity: str, database: str, state: str) -> bool:

@@ -209,12 +209,18 @@ def unusual_characters(text: str) -> list[str]:
 
 def plain(text: str) -> str:
     """For a line of a list, a message or a terminal: one line, characters that hide as <U+XXXX>."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(f"<U+{ord(c):04X}>" if _is_invisible(c) and c not in "\n\t\r" else c for c in text)
 
 
+#: Of a longer text no more is looked at for one line: a list of a thousand holds must not read a thousand long scripts.
+_LOOKED_AT: Final = 4000
+
+
 def one_line(text: str, limit: int = 200) -> str:
-    line = plain(" ".join(text.split()))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    line = plain(" ".join(text[:_LOOKED_AT].split())[: limit + 1])
+    return line if len(line) <= limit and len(text) <= _LOOKED_AT else line[: limit - 1] + "…"
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int, int]]:

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, desc, insert, select, update
 
 from proxy.model import Operator
 from proxy.seams import Clock, Operators
@@ -36,6 +36,18 @@ class Visitor:
 
     def owns(self, csrf: str) -> bool:
         return hmac.compare_digest(self.csrf.encode(), csrf.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A browser that is signed in, as its operator sees it."""
+
+    began_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str
+    source: str
+    here: bool
 
 
 class WebSessions:
@@ -84,6 +96,29 @@ class WebSessions:
                 await connection.execute(update(web_sessions).where(web_sessions.c.id_sha256 == digest).values(seen_at=now.isoformat()))
         operator = await self._operators.get(row.operator)
         return None if operator is None else Visitor(operator, row.csrf, session_id, row.source)
+
+    async def of(self, visitor: Visitor) -> list[SignedIn]:
+        """All browsers of the visitor's operator whose sessions are not over, the one he sits at first. Raises StoreError."""
+        now = self._clock.now()
+        wanted = select(web_sessions).where(
+            web_sessions.c.operator == visitor.operator.name,
+            web_sessions.c.expires_at > now.isoformat(),
+            web_sessions.c.seen_at > (now - timedelta(seconds=IDLE_S)).isoformat(),
+        )
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(wanted.order_by(desc(web_sessions.c.created_at)))).all()
+        here = _digest(visitor.session_id)
+        moment = datetime.fromisoformat
+        found = [
+            SignedIn(moment(r.created_at), moment(r.seen_at), moment(r.expires_at), r.address, r.source, r.id_sha256 == here) for r in rows
+        ]
+        return sorted(found, key=lambda s: not s.here)
+
+    async def end_others(self, visitor: Visitor) -> None:
+        """Sign every other browser of the visitor's operator out. Raises StoreError."""
+        others = (web_sessions.c.operator == visitor.operator.name, web_sessions.c.id_sha256 != _digest(visitor.session_id))
+        async with self._store.transaction() as connection:
+            await connection.execute(delete(web_sessions).where(*others))
 
     async def end(self, session_id: str) -> None:
         """Raises StoreError."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from proxy.config import Settings, address
 from proxy.console.api import make_api
+from proxy.console.browsers import BrowserPages
 from proxy.console.overview import OverviewPages
 from proxy.console.pages import HoldPages
 from proxy.console.people import PeoplePages
@@ -26,7 +27,13 @@ from proxy.console.views import STATIC, Views
 from proxy.seams import AuditError, StoreError, UnknownHoldError
 from proxy.services import Services
 
-_MEDIA: Final = {"console.css": "text/css", "console.js": "text/javascript", "htmx.min.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_MEDIA: Final = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "theme.js": "text/javascript",
+}
 
 
 def make_console(services: Services) -> ASGIApp:
@@ -43,6 +50,7 @@ def make_console(services: Services) -> ASGIApp:
         RecordPages(services, signin, views),
         RulePages(services, signin, views),
         PeoplePages(services, signin, sessions, views),
+        BrowserPages(services, signin, sessions, views),
     ):
         app.include_router(pages.routes())
     app.add_api_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)

@@ -24,21 +24,58 @@ function tick() {
 
 // --- parts that are asked for again -------------------------------------------------------------------------------
 
+/** Bring old's children to what fresh has, and keep every node that is in both: focus, scrolling and opened details stay. */
+function keepChildren(old, fresh) {
+  const named = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  let at = old.firstChild;
+  for (const next of [...fresh.childNodes]) {
+    const candidate = next.id ? named.get(next.id) : at && !at.id ? at : null;
+    if (!candidate || candidate.nodeName !== next.nodeName) { old.insertBefore(next, at); continue; }
+    if (candidate === at) at = at.nextSibling;
+    else old.insertBefore(candidate, at);
+    keep(candidate, next);
+  }
+  while (at) { const gone = at; at = at.nextSibling; gone.remove(); }
+}
+
+function keep(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (!(old instanceof Element)) { old.data = fresh.data; return; }
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !(name === "open" && old.matches("details"))) old.removeAttribute(name);
+  keepChildren(old, fresh);
+}
+
+htmx.defineExtension("keep", {
+  isInlineSwap: (style) => style === "keep",
+  handleSwap(style, target, fragment) {
+    if (style !== "keep") return false;
+    const focused = document.activeElement;
+    const place = rows().indexOf(focused);
+    // A part comes alone, or within its page.
+    keepChildren(target, (target.id && fragment.querySelector(`#${target.id}`)) || fragment);
+    if (focused !== document.activeElement) {
+      if (focused.isConnected) focused.focus({ preventScroll: true });
+      else if (place >= 0) rows()[Math.min(place, rows().length - 1)]?.focus({ preventScroll: true });
+    }
+    return [];
+  },
+});
+
 const waiting = new Map();
 
-/** At once, then at most every 400 ms: a sync that drops thirty tables is no reason for thirty requests. */
+/** At once, then again when twice the time has gone that it took: thirty drops are no reason for thirty requests. */
 function refresh(part) {
   if (!part || document.hidden && part.dataset.every) return;
   if (waiting.has(part)) { waiting.set(part, true); return; }
   waiting.set(part, false);
-  const whole = !part.dataset.refresh.match(/\/list\?|\/state$/);
-  const options = { target: part, swap: whole ? "outerHTML" : "innerHTML" };
-  if (whole) options.select = `#${part.id}`;
-  htmx.ajax("GET", part.dataset.refresh, options).catch(() => {}).then(() => setTimeout(() => {
+  const began = Date.now();
+  part.dataset.due = began + 1000 * (part.dataset.every || 0);
+  htmx.ajax("GET", part.dataset.refresh, { target: part, source: part, swap: "keep" }).catch(() => {}).then(() => setTimeout(() => {
     const again = waiting.get(part);
     waiting.delete(part);
     if (again) refresh(byId(part.id));
-  }, 400));
+  }, Math.min(1000, Math.max(50, 2 * (Date.now() - began)))));
 }
 
 function settle() {
@@ -47,8 +84,10 @@ function settle() {
   const answer = byId("answer");
   if (standing && answer && answer.dataset.state === "pending" && standing.dataset.state !== "pending") {
     // Nothing can be answered any more; what was typed would be lost in an error.
+    const inside = answer.contains(document.activeElement);
     answer.replaceChildren();
     answer.dataset.state = standing.dataset.state;
+    if (inside) byId("main").focus({ preventScroll: true });
   }
 }
 document.addEventListener("htmx:afterSwap", settle);
@@ -82,9 +121,15 @@ function count(pending) {
 function listen() {
   const source = new EventSource(body.dataset.live);
   source.addEventListener("hello", (message) => {
-    byId("offline").hidden = true;
-    count(JSON.parse(message.data).pending);
-    for (const part of document.querySelectorAll("[data-refresh]:not([data-every])")) refresh(part);
+    const { pending, who, csrf } = JSON.parse(message.data);
+    if (who !== body.dataset.who) { location.reload(); return; }
+    // After a new sign-in elsewhere the forms here are of the new session.
+    for (const field of document.querySelectorAll("input[name=csrf]")) field.value = csrf;
+    body.dataset.csrf = csrf;
+    byId("offline").hidden = byId("signed-out").hidden = true;
+    body.dataset.connected = "";
+    count(pending);
+    for (const part of document.querySelectorAll("[data-refresh]")) refresh(part);
   });
   source.addEventListener("hold", (message) => {
     const event = JSON.parse(message.data);
@@ -96,19 +141,29 @@ function listen() {
     if (list && list.dataset.refresh.startsWith("/holds/list")) refresh(list);
   });
   source.addEventListener("error", () => {
-    byId("offline").hidden = false;
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    delete body.dataset.connected;
+    if (source.readyState !== EventSource.CLOSED) { byId("offline").hidden = false; return; }
+    // Refused, not lost: a stream does not say why.
+    setTimeout(listen, 3000);
+    const probe = new AbortController();
+    fetch(body.dataset.live, { signal: probe.signal }).then((answer) => {
+      probe.abort();
+      byId("signed-out").hidden = answer.status !== 401;
+      byId("offline").hidden = answer.status === 401;
+    }, () => { byId("offline").hidden = false; });
   });
-  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pagehide", () => source.close(), { once: true });
 }
 
 // --- keys -----------------------------------------------------------------------------------------------------------
 
+const rows = () => [...document.querySelectorAll("[data-row]")];
+
 function move(step) {
-  const rows = [...document.querySelectorAll("[data-row]")];
-  if (!rows.length) return;
-  const at = rows.indexOf(document.activeElement);
-  rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + step))].focus();
+  const found = rows();
+  if (!found.length) return;
+  const at = found.indexOf(document.activeElement);
+  found[at < 0 ? (step > 0 ? 0 : found.length - 1) : Math.min(found.length - 1, Math.max(0, at + step))].focus();
 }
 
 const KEYS = {
@@ -132,14 +187,14 @@ document.addEventListener("submit", (event) => {
   const question = event.submitter?.dataset.confirm || event.target.dataset.confirm;
   if (question && !confirm(question)) { event.preventDefault(); return; }
   // One click, one decision. Behind the submit, since a disabled button's value is not sent.
-  if (event.target.method === "post") setTimeout(() => { for (const button of event.target.querySelectorAll("button")) button.disabled = true; });
+  if (event.target.method !== "post") return;
+  event.submitter?.classList.add("busy");
+  setTimeout(() => { for (const button of event.target.querySelectorAll("button")) button.disabled = true; });
 });
-window.addEventListener("pageshow", () => { for (const button of document.querySelectorAll("form button")) button.disabled = false; });
+window.addEventListener("pageshow", () => { for (const button of document.querySelectorAll("form button")) { button.disabled = false; button.classList.remove("busy"); } });
 
-// --- dark or light --------------------------------------------------------------------------------------------------
+// --- dark or light (theme.js draws what was chosen before) ----------------------------------------------------------
 
-const theme = localStorage.getItem("theme");
-if (theme) document.documentElement.dataset.theme = theme;
 const toggle = byId("theme");
 if (toggle) {
   toggle.hidden = false;
@@ -147,11 +202,23 @@ if (toggle) {
     const now = document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     const next = now === "dark" ? "light" : "dark";
     document.documentElement.dataset.theme = next;
-    localStorage.setItem("theme", next);
+    try { localStorage.setItem("theme", next); } catch { /* then it lasts as long as the page */ }
   });
 }
 
-setInterval(tick, 1000);
-setInterval(() => { for (const part of document.querySelectorAll("[data-every]")) if (Date.now() % (part.dataset.every * 1000) < 1000) refresh(part); }, 1000);
+// --- the rest -------------------------------------------------------------------------------------------------------
+
+setInterval(() => {
+  tick();
+  for (const part of document.querySelectorAll("[data-every]")) if (Date.now() >= Number(part.dataset.due || 0)) refresh(part);
+}, 1000);
 for (const part of document.querySelectorAll("[data-load]")) htmx.ajax("GET", part.dataset.load, { target: part, swap: "innerHTML" });
+
+// The bar that leads to the forms on a phone has no use where they are in sight.
+const jump = document.querySelector(".jump");
+if (jump) {
+  new IntersectionObserver((seen) => { jump.hidden = seen.some((one) => one.isIntersecting); }).observe(byId("approve"));
+}
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 if (body.dataset.live) listen();
