@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policy.context import Context
+from policy.judgement import Judgement
 from proxy.events import Timer
-from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState
+from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState, Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,14 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """DDL that nobody had to decide on has succeeded; given only when somebody wants to know (View.announces)."""
+
+    requester: Requester
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     event: str
     fields: dict[str, str | int] | None = None
@@ -122,5 +131,6 @@ Command = (
     | ResumeFrontend
     | CloseSession
     | Count
+    | Tell
     | Log
 )

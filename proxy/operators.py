@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,11 +99,16 @@ def scram_verifier(password: str, salt: bytes | None = None, iterations: int = S
 
 
 class SqlOperators:
-    """seams.Operators over the store, and what admins do with them."""
+    """seams.Operators over the store, and what admins do with them.
+
+    Attributes:
+        on_locked: told when somebody is locked out, and until when.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self.on_locked: Callable[[str, datetime], None] | None = None
 
     # --- who is it ----------------------------------------------------------------------------------------------
 
@@ -231,8 +236,10 @@ class SqlOperators:
             failures = (await connection.execute(select(operators.c.failures).where(operators.c.name == name))).scalar_one()
             if failures >= LOCKOUT_AFTER:
                 seconds = min(LOCKOUT_S * 2 ** min(failures - LOCKOUT_AFTER, 12), _LOCKOUT_LIMIT_S)
-                until = (self._clock.now() + timedelta(seconds=seconds)).isoformat()
-                await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until))
+                until = self._clock.now() + timedelta(seconds=seconds)
+                await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until.isoformat()))
+                if self.on_locked is not None:
+                    self.on_locked(name, until)
 
     # --- by admins ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
 from proxy.console.api import make_api
+from proxy.console.notices import NoticePages
 from proxy.console.overview import OverviewPages
 from proxy.console.pages import HoldPages
 from proxy.console.people import PeoplePages
@@ -42,6 +43,7 @@ def make_console(services: Services) -> ASGIApp:
         RecordPages(services, signin, views),
         RulePages(services, signin, views),
         PeoplePages(services, signin, sessions, views),
+        NoticePages(services, signin, views),
     ):
         app.include_router(pages.routes())
     app.add_api_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)
