@@ -231,7 +231,9 @@ class Notifier:
         message = compose.opened(hold, self._clock.now())
         reminder = message.model_copy(update={"topic": Topic.REMINDED})
         for courier in self._couriers.values():
-            if courier.route.wants(message):
+            # The process before may have told it.
+            told = courier.waits_with(message.thread) or self._outbox.known(courier.route.name, message.thread)
+            if not told and courier.route.wants(message):
                 courier.post(message)
             if courier.route.wants(reminder):
                 self._reminders.add(hold, courier.route)
@@ -261,6 +263,8 @@ class Notifier:
             for courier, waiting in zip(self._couriers.values(), waits, strict=True):
                 known = self._outbox.known(courier.route.name, thread)
                 if known is None:
+                    continue
+                if hold.state is HoldState.PENDING:
                     continue
                 if message is not None and known.message.topic not in SETTLED and (waiting is None or waiting.message.topic not in SETTLED):
                     courier.post(message)

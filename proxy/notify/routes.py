@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import tomllib
+import warnings
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import apprise
@@ -70,7 +72,7 @@ class Route(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,60}$", description="Its name, in the console and in metrics.")
     urls: Annotated[list[SecretStr], BeforeValidator(_filled_list)] = Field(
-        default_factory=list, description="Addresses as apprise reads them, such as slack://…, msteams://…, mailto://…."
+        default_factory=list, description="Addresses as apprise reads them, such as slack://…, workflows://… (Teams), mailtos://…."
     )
     webhook: Annotated[SecretStr, BeforeValidator(_filled)] = Field(SecretStr(""), description="Or one address that gets signed JSON.")
     secret: Annotated[SecretStr, BeforeValidator(_filled)] = Field(SecretStr(""), description="What the JSON is signed with.")
@@ -115,7 +117,7 @@ class Route(BaseModel):
         for pattern in value:
             if not any(fnmatchcase(topic, pattern) for topic in Topic):
                 raise ValueError(f"{pattern!r} is none of {', '.join(t for t in Topic if t is not Topic.TEST)}")
-        return value or DEFAULT_EVENTS
+        return value
 
     @field_validator("remind_at")
     @classmethod
@@ -144,14 +146,14 @@ class Route(BaseModel):
             return True
         return (
             message.rank >= Severity[self.min_severity.upper()]
-            and _any(message.topic, self.events)
+            and _any(message.topic, self.events or DEFAULT_EVENTS)
             and (not message.database or _any(message.database, self.databases or ["*"]))
             and (not message.environment or _any(message.environment, self.environments or ["*"]))
         )
 
     @property
     def wants_changes(self) -> bool:
-        return _any(Topic.CHANGED, self.events)
+        return _any(Topic.CHANGED, self.events or DEFAULT_EVENTS)
 
     # --- what is shown of it ------------------------------------------------------------------------------------
 
@@ -216,8 +218,17 @@ _ASSET: Final = apprise.AppriseAsset(
 )
 
 
+@cache
+def _load_services() -> None:
+    """apprise reads its hundred modules with the first address; some of them warn of what other versions of Python lack."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        apprise.Apprise.instantiate("json://localhost", asset=_ASSET)
+
+
 def open_url(url: str) -> apprise.NotifyBase | None:
     """What apprise makes of an address; None when it knows no such service."""
+    _load_services()
     found = apprise.Apprise.instantiate(url, asset=_ASSET, suppress_exceptions=True)
     return found if isinstance(found, apprise.NotifyBase) else None
 
@@ -252,15 +263,8 @@ def load_routes(file: Path | None) -> tuple[Route, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
     except ValidationError as error:
-        lines = [": ".join(part for part in _told(dict(e)) if part) for e in error.errors(include_url=False)]
+        lines = [": ".join(part for part in describe(dict(e)) if part) for e in error.errors(include_url=False)]
         raise ConfigError(f"{file}: " + f"\n{file}: ".join(lines)) from None
-
-
-def _told(error: dict[str, Any]) -> tuple[str, str]:  # any: pydantic's own shape of an error
-    where = "".join(str(p) for p in error["loc"][-1:])
-    if where in ("urls", "webhook", "secret") and error["type"] not in ("value_error", "missing"):
-        error = {**error, "input": "…", "msg": "expected text"}
-    return describe(error)
 
 
 def without_addresses(text: str) -> str:
