@@ -99,16 +99,16 @@ class SmtpSink:
 
     def __post_init__(self) -> None:
         self.port = free_port()
-        self._controller = Controller(
-            self, hostname="127.0.0.1", port=self.port, authenticator=self._login, auth_require_tls=False, auth_required=True
-        )
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, authenticator=self._login, auth_require_tls=False)
         self._controller.start()
 
     def _login(self, server: object, session: object, envelope: object, mechanism: str, data: object) -> AuthResult:
         good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"user", b"hunter2pass")
         return AuthResult(success=good)
 
-    async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:
+    async def handle_DATA(self, server: object, session: Any, envelope: Any) -> str:
+        if not session.authenticated:
+            return "530 log in first"
         if self.refuse:
             return "451 not now"
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]

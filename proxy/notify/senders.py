@@ -29,6 +29,8 @@ from proxy.notify.words import harmless
 
 #: Tries of one route that hang; with more of them it fails at once.
 _HANGING_LIMIT: Final = 4
+#: Besides connecting and reading.
+_GRACE_S: Final = 1.0
 _ERROR_CHARACTERS: Final = 200
 _BODY_CHARACTERS: Final = 6000
 
@@ -221,7 +223,7 @@ class AppriseSender:
         threading.Thread(target=run, name=f"notify {self._route.name}", daemon=True).start()
         try:
             # Connecting and reading may each take the time that one try may.
-            async with asyncio.timeout(2 * self._route.timeout_s + 1):
+            async with asyncio.timeout(2 * self._route.timeout_s + _GRACE_S):
                 return await answer
         except TimeoutError:
             return "it hangs"
@@ -256,10 +258,9 @@ def _notify(url: str, parcel: Parcel, timeout_s: float) -> str | None:
             # All of a thread refer to one id that no message has: its replies, for a mail program.
             thread = f"<{parcel.message.thread}.{hashlib.sha256(parcel.source.encode()).hexdigest()[:12]}@pghold>"
             headers.update({"References": thread, "In-Reply-To": thread})
-        sender = apprise.Apprise()
-        sender.add(service)
         kind = apprise.NotifyType.SUCCESS if parcel.message.topic in _GOOD else _TYPES[parcel.message.rank]
-        good = sender.notify(body=text_of(parcel), title=subject_of(parcel), notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
+        # Of the service itself: apprise's own loop over services sends from a pool, and the interpreter waits for that at exit.
+        good = service.notify(body=text_of(parcel), title=subject_of(parcel), notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
         return None if good else "; ".join(dict.fromkeys(overheard.words)) or "not sent"
     finally:
         logger.removeHandler(overheard)
