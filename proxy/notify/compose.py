@@ -102,6 +102,7 @@ def _about(hold: Hold, topic: Topic, subject: str, now: datetime, first: list[st
         lines=tuple(told),
         at=str(iso(now)),
         path=f"/holds/{hold.id}",
+        key="" if topic is Topic.REMINDED else f"{hold.created_at.isoformat()} {topic}",
         environment=request.environment,
         database=who.database,
         kind=request.statements[0].kind if request.statements else "statement",

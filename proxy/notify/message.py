@@ -42,6 +42,7 @@ class Message(BaseModel):
         thread: messages of one thread are about one thing; a later one makes the earlier stale.
         subject: one line that says it all. `lines`: the facts, most important first. Both as they are, not yet made safe for a service.
         path: of the page in the console, such as /holds/12; empty: none.
+        key: with the thread, what makes it the same message when a process that died tells it anew; empty: nothing does.
         kind: what a digest counts, such as DROP TABLE.
         facts: the same for programs.
     """
@@ -55,6 +56,7 @@ class Message(BaseModel):
     lines: tuple[str, ...]
     at: str
     path: str = ""
+    key: str = ""
     environment: str = ""
     database: str = ""
     kind: str = ""

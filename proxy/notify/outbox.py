@@ -1,8 +1,8 @@
 """Letters that are on their way, those that were given up, and which threads a route knows of: in memory, and in the store behind it.
 
 The store is written behind, many changes in one transaction: what people are told never waits for the disk, and a burst of holds, which
-need the store themselves, is not slowed down by its own messages. A crash can cost the last moments: a message may then come twice
-(with the same delivery id), or, when it was younger than that, not at all.
+need the store themselves, is not slowed down by its own messages. A crash can cost the last moments: a message may then come twice, with
+the same delivery id.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Outbox:
     # --- changes ------------------------------------------------------------------------------------------------
 
     def add(self, route: str, message: Message) -> Letter:
-        letter = Letter(self._next, route, message, self._clock.now(), delivery=uuid.uuid4().hex)
+        letter = Letter(self._next, route, message, self._clock.now(), delivery=_delivery(route, message))
         self._next += 1
         self._letters[letter.id] = letter
         self.changed(letter)
@@ -208,6 +208,12 @@ class Outbox:
                 raise
             self._failing = False
         return True
+
+
+def _delivery(route: str, message: Message) -> str:
+    if not message.key:
+        return uuid.uuid4().hex
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{route} {message.thread} {message.key}").hex
 
 
 def _row(letter: Letter) -> dict[str, str | int]:
