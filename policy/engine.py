@@ -267,6 +267,7 @@ class Engine:
             literal_free,
             display,
             wants_values=any(c.wants_values for c in facts.changes),
+            announced=self.view.announces and any(r.changes_schema for r in reports),
         )
 
     def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:

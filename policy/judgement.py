@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from policy.verdict import Verdict
 
@@ -149,6 +150,15 @@ class StatementReport:
     effects: tuple[Effect, ...] = ()
     transaction: TransactionStep | None = None
 
+    @property
+    def changes_schema(self) -> bool:
+        """DDL, by its command. A temporary relation is nobody else's business."""
+        return self.kind.startswith(_SCHEMA_CHANGES) and not any(isinstance(e, CreatesTemp) for e in self.effects)
+
+
+#: How the commands of DDL begin.
+_SCHEMA_CHANGES: Final = ("CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "SECURITY LABEL", "IMPORT FOREIGN SCHEMA", "REASSIGN")
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -159,6 +169,7 @@ class Judgement:
             bytes alone. False when prepared names, temporary relations, role, … had a part in it.
         literal_free: proven the same whatever the plain number and quoted-string constants are (DESIGN section 5).
         wants_values: harmless as far as the text tells, but a parameter's value may make it otherwise: see Engine.judge_bound.
+        announced: it changes the schema, and somebody wants to be told (View.announces), so that sessions follow what becomes of it.
         syntax_error: what PostgreSQL's grammar says of text that it rejects.
         display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
     """
@@ -171,12 +182,17 @@ class Judgement:
     display: str = ""
     syntax_error: str = ""
     wants_values: bool = False
+    announced: bool = False
     #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
     plain: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         plain = (
-            self.verdict is Verdict.ALLOW and self.context_free and not self.wants_values and not any(s.effects for s in self.statements)
+            self.verdict is Verdict.ALLOW
+            and self.context_free
+            and not self.wants_values
+            and not self.announced
+            and not any(s.effects for s in self.statements)
         )
         object.__setattr__(self, "plain", plain)
 

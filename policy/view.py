@@ -64,11 +64,13 @@ class View:
     actions: in the order of the file.
     protected: patterns of relations of which any change is held.
     read_only: the identity may only read.
+    announces: somebody wants to be told of DDL that passes.
     """
 
     actions: tuple[RuleAction, ...] = ()
     protected: tuple[str, ...] = ()
     read_only: bool = False
+    announces: bool = False
 
     def decide(self, rule_id: str, relations: tuple[str, ...], default: Verdict) -> RuleAction | None:
         """The strictest action that applies to a finding; None leaves the profile's verdict."""

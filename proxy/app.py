@@ -36,6 +36,10 @@ from proxy.listeners import listen, shown
 from proxy.logs import set_up
 from proxy.metrics import Metrics
 from proxy.model import AuditEntry, AuditEvent, Hold, HoldState
+from proxy.notify import Notifier, Route, load_routes
+from proxy.notify.metrics import NotifyMetrics
+from proxy.notify.routes import without_addresses
+from proxy.notify.watch import ChainWatch
 from proxy.operators import SqlOperators
 from proxy.records import about
 from proxy.seams import AuditError, StoreError
@@ -109,15 +113,19 @@ class App:
         self._audit = JsonlAuditLog(settings.data_dir / "audit.jsonl", self._clock, self._metrics.audit_flushed)
         self._stack.push_async_callback(self._audit.close)
         self._book = SqlHoldBook(store, self._clock, settings.max_pending_holds, self._metrics.hold_ended)
-        for hold in await self._book.recover():
+        recovered = await self._book.recover()
+        for hold in recovered:
             await self._audit.append(_abandoned(hold))
         self._operators = SqlOperators(store, self._clock, settings.external_token_days * 86400)
         await self._operators.ensure_first(settings.data_dir / "operator.token")
+        routes = load_routes(settings.policy)
+        self._make_notifier(routes)
         self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
         self._add_metrics()
-        await self._start_server()
+        await self._start_server(routes)
         self._start_tracing()
         await self._start_console()
+        await self._notifier.start([await self._book.get(hold.id) for hold in recovered])
         await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
         self._watch_signals()
         self._announce()
@@ -142,11 +150,31 @@ class App:
         for name, read in (("hit", lambda: self._judging.policies.hits), ("miss", lambda: self._judging.policies.misses)):
             metrics.add_source("pghold_verdict_cache", "counter", "Look-ups of judgements by outcome.", read, f"outcome={name}")
 
-    async def _start_server(self) -> None:
+    def _make_notifier(self, routes: tuple[Route, ...]) -> None:
+        settings = self._settings
+        self._notifier = Notifier(
+            routes,
+            store=self._store,
+            book=self._book,
+            audit=self._audit,
+            clock=self._clock,
+            environment=settings.effective_environment,
+            console_url=self._console_url,
+            problems=self._problems,
+            chain=ChainWatch(self._audit.path, settings.audit_check_s, self._log.warning),
+            log=self._log.warning,
+        )
+        self._operators.on_locked = self._notifier.locked_out
+        self._metrics.registry.register(NotifyMetrics(self._notifier))
+
+    def _console_url(self) -> str:
+        return self._settings.console_url or f"{self._scheme}://{self._console_address}"
+
+    async def _start_server(self, routes: tuple[Route, ...]) -> None:
         settings = self._settings
         self._isolated = IsolatedJudges()
         self._policy_text = _policy_text(settings)
-        self._judging = Judging(load_policies(settings), self._metrics.judging_seconds, self._isolated)
+        self._judging = Judging(load_policies(settings, announces=_wants_changes(routes)), self._metrics.judging_seconds, self._isolated)
         if settings.mode != "off":
             self._tasks.spawn(self._isolated.warm(), "judge for long scripts")
         core = CoreSettings(
@@ -181,6 +209,7 @@ class App:
                 totals=totals,
                 log=self._log.info,
                 on_closed=on_closed,
+                on_change=self._notifier.changed,
             ),
             metrics=self._metrics,
             tasks=self._tasks,
@@ -207,7 +236,8 @@ class App:
             reload=self._reload,
             problems=self._problems,
             spawn=self._tasks.spawn,
-            console_url=lambda: settings.console_url or f"{self._scheme}://{self._console_address}",
+            console_url=self._console_url,
+            notifier=self._notifier,
         )
         await self._server.start()
 
@@ -264,12 +294,15 @@ class App:
         """Policy and certificates, all or nothing. Raises ConfigError."""
         fresh = load({"policy": self._settings.policy} if self._settings.policy else {})
         given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
-        policies = load_policies(given)
+        # Off the loop: what apprise knows is a hundred modules, read when the first route is.
+        routes = await asyncio.to_thread(load_routes, given.policy)
+        policies = load_policies(given, announces=_wants_changes(routes))
         console_context(self._settings)  # raises before anything is changed
         self._server.reload_tls()
         if self._console_tls is not None:
             load_console_chain(self._console_tls, self._settings)
         self._judging.replace(policies)
+        self._notifier.replace(routes)
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.RELOADED, operator=operator))
             text = _policy_text(settings := self._settings)
@@ -280,7 +313,7 @@ class App:
                     AuditEntry(AuditEvent.POLICY_CHANGED, environment=settings.effective_environment, operator=operator, detail=detail)
                 )
                 self._policy_text = text
-        return f"profile {policies.profile}, {len(policies.file.rules)} policy rules, certificates"
+        return f"profile {policies.profile}, {len(policies.file.rules)} policy rules, {len(routes)} notification routes, certificates"
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -329,6 +362,7 @@ class App:
         for endless in (self._sampling, self._sweeping):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._tasks.wait(3)
+        await self._notifier.close(2)
         await self._isolated.close()
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.STOPPED, environment=self._settings.effective_environment))
@@ -339,12 +373,17 @@ async def _serve_http(server: uvicorn.Server, sock: object) -> None:
     await server._serve(sockets=[sock])  # type: ignore[list-item]  # a socket; serve() differs only in taking the signals
 
 
+def _wants_changes(routes: tuple[Route, ...]) -> bool:
+    return any(route.wants_changes for route in routes)
+
+
 def _policy_text(settings: Settings) -> str:
     """What the file says, for the difference that a reload makes. A secret in it stays out of the record."""
     try:
         text = settings.policy.read_text() if settings.policy is not None else ""
     except OSError:
         return ""
+    text = without_addresses(text)
     return re.sub(r"(?m)^(\s*\w*(?:secret|password|token|upstream)\w*\s*=).*$", r"\1 …", text)
 
 

@@ -62,6 +62,11 @@ class Attempts:
         if len(self._failures) > _KEYS:
             self._failures.popitem(last=False)
 
+    def locked_until(self, name: str, address: str) -> datetime | None:
+        """Until when this name, from there, is not listened to; None when it is."""
+        found = [self._failures.get(key) for key in ((name, network(address)), (name, ""))]
+        return max((f.locked_until for f in found if f is not None and f.locked_until is not None), default=None)
+
     def succeeded(self, name: str, address: str) -> None:
         """What was counted against this name from there is forgotten."""
         self._failures.pop((name, network(address)), None)

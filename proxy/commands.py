@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policy.context import Context
+from policy.judgement import Judgement
 from proxy.events import Timer
 from proxy.look import Sight
-from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState
+from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState, Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,14 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """DDL that nobody had to decide on has succeeded; given only when somebody wants to know (View.announces)."""
+
+    requester: Requester
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     event: str
     fields: dict[str, str | int] | None = None
@@ -132,5 +141,6 @@ Command = (
     | ResumeFrontend
     | CloseSession
     | Count
+    | Tell
     | Log
 )

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     max_pending_holds: int = Field(20000, ge=1, description="More statements than this are refused, not held.")
     hold_high_water_bytes: int = Field(1 << 20, ge=1024, description="What a client may send on while its statement waits.")
     max_script_bytes: int = Field(128 << 20, ge=1024, description="The longest Query or Parse.")
+    audit_check_s: float = Field(
+        3600, ge=0, description="How often the whole chain of the audit log is verified, for the alarm; 0: only when asked."
+    )
     drain_timeout_s: float = Field(30, ge=0, description="How long transactions may finish when the proxy stops.")
     replication: bool = Field(False, description="Let replication connections through, unjudged.")
     approval_phrase: str = Field("YES I UNDERSTAND THE RISKS", min_length=1, description="What an operator types to approve.")
@@ -304,8 +307,8 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
     known = set(Settings.model_fields) - {"policy"}
     from_file = set()
     for key, value in _read(file).items():
-        if key == "policy":
-            continue  # the table [policy], which load_policies reads
+        if key in ("policy", "notifications"):
+            continue  # the tables [policy], which load_policies reads, and [[notifications]], which notify.load_routes does
         if key not in known:
             raise ConfigError(f"{file}: unknown key {key}; known are {', '.join(sorted(known))}")
         if key not in given and f"PGHOLD_{key.upper()}" not in os.environ:
@@ -323,9 +326,9 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
         raise ConfigError(f"{place}{where}: {message}") from None
 
 
-def load_policies(settings: Settings) -> Policies:
+def load_policies(settings: Settings, *, announces: bool = False) -> Policies:
     """The [policy] of the settings' file. Raises ConfigError that names file, key and expected form."""
-    return Policies(read_policy(settings.policy), profile=settings.profile, environment=settings.effective_environment)
+    return Policies(read_policy(settings.policy), profile=settings.profile, environment=settings.effective_environment, announces=announces)
 
 
 def read_policy(file: Path | None) -> PolicyFile:

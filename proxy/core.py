@@ -33,6 +33,7 @@ would keep its hold; we read on up to a high-water mark instead.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Final, assert_never
 
 from policy.judgement import Effect, Judgement
@@ -74,6 +75,7 @@ from proxy.commands import (
     SendToFrontend,
     StartTimer,
     StopTimer,
+    Tell,
 )
 from proxy.events import (
     BackendLost,
@@ -665,7 +667,7 @@ class Core:
         if held.kind is Kind.QUERY:
             self._send_query(held.frame, effects, out, held)
         elif held.kind is Kind.EXECUTE:
-            if held.hold_id is None and not any(effects):
+            if held.hold_id is None and not any(effects) and not held.judgement.announced:
                 self.tracker.requests.append(EXECUTE)
             else:
                 self.tracker.requests.append(Running(self, Kind.EXECUTE, effects, self.tracker.series, held))
@@ -677,7 +679,7 @@ class Core:
         return out
 
     def _send_query(self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None) -> None:
-        if any(effects) or (held is not None and held.hold_id is not None):
+        if any(effects) or (held is not None and (held.hold_id is not None or held.judgement.announced)):
             assert held is not None
             self.tracker.requests.append(Running(self, Kind.QUERY, effects, -1, held))
         else:
@@ -1425,6 +1427,8 @@ class Core:
     def running_ended(self, held: Held, tags: list[str], failed: str | None) -> None:
         """A released message is done with: put its outcome on record."""
         if held.hold_id is None:
+            if held.judgement.announced and failed is None:
+                self.emit(Tell(replace(self._requester, application_name=self.knowledge.application_name), held.judgement))
             return
         outcome = failed if failed is not None else "; ".join(tags)
         state = HoldState.FAILED if failed is not None else HoldState.DONE

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -106,6 +106,7 @@ class SqlOperators:
 
     Attributes:
         generation: another number whenever somebody may have lost something, so that whoever is being served is looked at again.
+        on_locked: told when somebody is locked out, and until when.
     """
 
     def __init__(self, store: Store, clock: Clock, external_s: float = EXTERNAL_S) -> None:
@@ -115,6 +116,7 @@ class SqlOperators:
         self._external_s = external_s
         self._attempts = Attempts(clock)
         self._hashing = asyncio.Semaphore(_HASHING)
+        self.on_locked: Callable[[str, datetime], None] | None = None
 
     # --- who is it ----------------------------------------------------------------------------------------------
 
@@ -153,6 +155,9 @@ class SqlOperators:
         async with self._hashing:
             good = await asyncio.to_thread(_verified, row.password_hash if row is not None and known else _NOBODY, password)
         if row is None or not known or not good:
+            until = self._attempts.locked_until(name, address)
+            if row is not None and until is not None and self.on_locked is not None:
+                self.on_locked(name, until)
             return None
         self._attempts.succeeded(name, address)
         return _operator(row)
@@ -259,8 +264,10 @@ class SqlOperators:
             failures = (await connection.execute(select(operators.c.failures).where(operators.c.name == name))).scalar_one()
             if failures >= LOCKOUT_AFTER:
                 seconds = min(LOCKOUT_S * 2 ** min(failures - LOCKOUT_AFTER, 12), LOCKOUT_LIMIT_S)
-                until = (self._clock.now() + timedelta(seconds=seconds)).isoformat()
-                await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until))
+                until = self._clock.now() + timedelta(seconds=seconds)
+                await connection.execute(update(operators).where(operators.c.name == name).values(locked_until=until.isoformat()))
+                if self.on_locked is not None:
+                    self.on_locked(name, until)
 
     # --- by admins ----------------------------------------------------------------------------------------------
 

@@ -257,6 +257,7 @@ class Policies:
         profile: Profile = Profile.GUARD,
         environment: Environment = Environment.PRODUCTION,
         now: Callable[[], datetime] = _utc_now,
+        announces: bool = False,
     ) -> None:
         self.file = file or PolicyFile.model_validate({})
         here = self.file.environments.get(environment)
@@ -264,6 +265,7 @@ class Policies:
         self.environment = environment
         self.hits_before = self.misses_before = 0
         self._now = now
+        self._announces = announces
         self._engines: OrderedDict[View, Engine] = OrderedDict()
         entries: list[Condition] = [*self.file.rules, *self.file.read_only]
         self.changes = any(e.changes for e in entries)
@@ -275,6 +277,7 @@ class Policies:
             tuple(e.as_action() for e in self.file.rules if e.holds(identity, self.environment, groups, now)),
             tuple(self.file.protected),
             any(e.holds(identity, self.environment, groups, now) for e in self.file.read_only),
+            self._announces,
         )
 
     def rejects(self, identity: Identity) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from policy.verdict import Severity
 from proxy.activity import Activity
@@ -17,6 +18,10 @@ from proxy.policies import PolicyFile
 from proxy.seams import Clock, HoldBook, Sessions
 from proxy.store import Store
 from proxy.store.approvals import SqlApprovals
+
+if TYPE_CHECKING:
+    # It puts holds in the console's words, and so comes after the console.
+    from proxy.notify import Notifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Services:
     problems: Callable[[], Awaitable[list[str]]]
     spawn: Callable[[Coroutine[None, None, None], str], object]
     console_url: Callable[[], str]
+    notifier: Notifier
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from policy.context import Context
+from policy.judgement import Judgement
 from proxy.commands import (
     CloseSession,
     Command,
@@ -35,6 +36,7 @@ from proxy.commands import (
     SendToFrontend,
     StartTimer,
     StopTimer,
+    Tell,
 )
 from proxy.core import Core
 from proxy.events import (
@@ -98,6 +100,7 @@ class SessionRuntime:
     Attributes:
         log: one line about a session, as event name and fields without user data.
         on_closed: called once, when both links of a session are gone.
+        on_change: told of DDL that passed; asked for by View.announces only.
     """
 
     book: HoldBook
@@ -110,6 +113,7 @@ class SessionRuntime:
     totals: Totals
     log: Callable[..., None]
     on_closed: Callable[[Session], None]
+    on_change: Callable[[Requester, Judgement], None]
 
 
 class Session:
@@ -324,6 +328,8 @@ class Session:
                     self._backend.write(data)
             case Count(verdict, rule_ids):
                 self._runtime.counters.judged(verdict, rule_ids)
+            case Tell(requester, judgement):
+                self._runtime.on_change(requester, judgement)
             case Note(entry):
                 self._chore(self._runtime.audit.submit(entry))
             case MoveHold() | DescribeHold():

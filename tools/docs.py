@@ -6,11 +6,13 @@ import inspect
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from policy.rule import Rule
 from policy.rules import ALL_RULES
 from proxy.config import Settings
+from proxy.notify.message import Topic
+from proxy.notify.routes import Route
 from proxy.policies import ApprovalEntry, Condition, EnvironmentEntry, PolicyFile, RuleEntry
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -99,11 +101,30 @@ def policy_reference() -> str:
     return "\n".join([*lines, ""])
 
 
+def notifications_reference() -> str:
+    lines = [
+        "# The keys of a route",
+        "",
+        "Of each `[[notifications]]` in `pghold.toml`; [notifications.md](notifications.md) says how they work together. A list of one may be",
+        "written without brackets.",
+        "",
+        "| key | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for name, field in Route.model_fields.items():
+        default = "" if field.is_required() or isinstance(field.default, SecretStr) else field.get_default(call_default_factory=True)
+        shown = "" if default in ("", []) else f"`{default}`"
+        lines.append(f"| `{name}` | {shown} | {field.description} |")
+    lines += ["", "Topics: " + ", ".join(f"`{t}`" for t in Topic if t is not Topic.TEST) + ".", ""]
+    return "\n".join(lines)
+
+
 def pages() -> dict[Path, str]:
     found = {DOCS / "rules" / f"{rule.id}.md": rule_page(rule) for rule in ALL_RULES}
     found[DOCS / "rules" / "README.md"] = rule_index()
     found[DOCS / "configuration.md"] = configuration()
     found[DOCS / "policy-reference.md"] = policy_reference()
+    found[DOCS / "notifications-reference.md"] = notifications_reference()
     return found
 
 

@@ -17,6 +17,7 @@ from sse_starlette import EventSourceResponse
 
 from proxy.console.api_people import operator_problem, people_routes
 from proxy.console.api_review import review_routes
+from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
@@ -202,6 +203,21 @@ def make_api(services: Services) -> FastAPI:
             return {"reloaded": await services.reload(who.name)}
         except ConfigError as error:
             raise ProblemError(422, "not reloaded", str(error)) from None
+
+    @api.get("/api/v1/notifications", operation_id="listNotifications", tags=["proxy"], responses=pick(401, 403))
+    async def notifications(who: Admin) -> dict[str, object]:
+        """The routes that people are told by, and the messages that could not be delivered."""
+        return notices_as_json(services)
+
+    @api.post("/api/v1/notifications/test", operation_id="testNotifications", tags=["proxy"], responses=pick(401, 403, 404))
+    async def test_notifications(
+        who: Admin, route: Annotated[str, Query(max_length=60, description="only this one")] = ""
+    ) -> list[dict[str, object]]:
+        """Send a test message by every route, one try each; says which arrived."""
+        results = await services.notifier.test(who.name, route)
+        if route and not results:
+            raise ProblemError(404, "no such route", f"there is no route {route}")
+        return [{"route": r.route, "arrived": r.arrived, "problem": r.problem} for r in results]
 
     @api.get("/metrics", operation_id="metrics", tags=["proxy"], response_class=PlainTextResponse)
     async def metrics() -> Response:

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from proxy.activity import VERDICTS, Minute
 from proxy.console.charts import Chart, stacked
 from proxy.console.history import History
+from proxy.console.notices import notices
 from proxy.console.signin import SignIn, require
 from proxy.console.views import Views, span
 from proxy.model import Role, SessionId
@@ -102,7 +103,16 @@ class OverviewPages:
             ("verdict cache", _share(services.judging.policies.hits, services.judging.policies.misses)),
             ("data directory", str(settings.data_dir)),
         ]
-        return self._views.page(request, "health.html", visitor=visitor, problems=await services.problems(), facts=facts)
+        notifier = services.notifier
+        problems = await services.problems()
+        return self._views.page(
+            request,
+            "health.html",
+            visitor=visitor,
+            problems=[*problems, notifier.chain_problem] if notifier.chain_problem else problems,
+            facts=facts,
+            **notices(services),
+        )
 
 
 def _share(hits: int, misses: int) -> str:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from proxy.config import Settings, address
 from proxy.console.api import make_api
 from proxy.console.browsers import BrowserPages
+from proxy.console.notices import NoticePages
 from proxy.console.overview import OverviewPages
 from proxy.console.pages import HoldPages
 from proxy.console.people import PeoplePages
@@ -51,6 +52,7 @@ def make_console(services: Services) -> ASGIApp:
         RulePages(services, signin, views),
         PeoplePages(services, signin, sessions, views),
         BrowserPages(services, signin, sessions, views),
+        NoticePages(services, signin, views),
     ):
         app.include_router(pages.routes())
     app.add_api_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)

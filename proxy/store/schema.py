@@ -108,3 +108,18 @@ web_sessions = Table(
     Column("source", Text, nullable=False),
     Index("web_sessions_operator", "operator"),
 )
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # in the order in which they came to be
+    Column("route", Text, nullable=False),
+    Column("thread", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("delivery", Text, nullable=False),
+    Column("message", Text, nullable=False),  # notify.Message as JSON
+    Column("created_at", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+)
