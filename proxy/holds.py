@@ -36,6 +36,7 @@ _REQUEST: Final = TypeAdapter(HoldRequest)
 _DECISION: Final = TypeAdapter(Decision)
 
 _FINAL: Final = frozenset(s for s, after in HOLD_TRANSITIONS.items() if not after)
+_OPEN: Final = [str(s) for s in HoldState if s not in _FINAL]
 _PREDECESSORS: Final = {state: [str(s) for s, after in HOLD_TRANSITIONS.items() if state in after] for state in HoldState}
 
 
@@ -51,13 +52,17 @@ class SqlHoldBook:
         self._pending: dict[HoldId, Hold] = {}
         self._subscribers: set[asyncio.Queue[Hold]] = set()
 
+    async def left_open(self) -> list[Hold]:
+        """At start: what a process that died left open."""
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(select(holds).where(holds.c.state.in_(_OPEN)))).all()
+        return [hold_of(row) for row in rows]
+
     async def recover(self) -> list[Hold]:
         """At start: what a process that died left open is abandoned; return those holds."""
-        open_states = [str(s) for s in HoldState if s not in _FINAL]
+        left = await self.left_open()
         now = self._clock.now()
         async with self._store.transaction() as connection:
-            rows = (await connection.execute(select(holds).where(holds.c.state.in_(open_states)))).all()
-            left = [hold_of(row) for row in rows]
             for hold in left:
                 outcome = (
                     "the proxy stopped while it ran: its outcome is not known"

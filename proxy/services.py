@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
+from proxy.audit.care import AuditCare
 from proxy.config import Settings
 from proxy.judging import Judging
 from proxy.metrics import Metrics
@@ -34,6 +35,7 @@ class Services:
     book: HoldBook
     approvals: SqlApprovals
     audit: JsonlAuditLog
+    audit_care: AuditCare
     sessions: Sessions
     operators: SqlOperators
     judging: Judging

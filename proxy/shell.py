@@ -311,7 +311,7 @@ class Session:
             case Count(verdict, rule_ids):
                 self._runtime.counters.judged(verdict, rule_ids)
             case Note(entry):
-                self._chore(self._runtime.audit.submit(entry))
+                self._chore(self._runtime.audit.submit(entry, late=True))
             case MoveHold():
                 self._chore(command)
             case StartTimer(timer, after_s):

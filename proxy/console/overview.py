@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Annotated, Final
 
@@ -102,7 +103,9 @@ class OverviewPages:
             ("verdict cache", _share(services.judging.policies.hits, services.judging.policies.misses)),
             ("data directory", str(settings.data_dir)),
         ]
-        return self._views.page(request, "health.html", visitor=visitor, problems=await services.problems(), facts=facts)
+        warnings = await asyncio.to_thread(services.audit_care.warnings)
+        problems = await services.problems()
+        return self._views.page(request, "health.html", visitor=visitor, problems=problems, warnings=warnings, facts=facts)
 
 
 def _share(hits: int, misses: int) -> str:
