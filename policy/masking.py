@@ -21,6 +21,8 @@ _SPACE: Final = re.compile(rb"[ \t\r\n\f\v]*\Z")
 #: What a token that stays may be: a quoted name, or text without a quote, a digit at its start, or a dollar quote.
 _PLAIN: Final = re.compile(rb"\"(?:[^\"]|\"\")*\"\Z|[uU]&\"(?:[^\"]|\"\")*\"\Z|\$\d{1,10}\Z|[^'\"0-9$][^'\"]*\Z", re.DOTALL)
 
+_WORD: Final = re.compile(rb"[A-Za-z_0-9'\"$\x80-\xff]")
+
 
 def mask_literals(text: str) -> str:
     """The text with its literals masked."""
@@ -38,7 +40,11 @@ def mask_literals(text: str) -> str:
         between, token = data[position:start], data[start:end]
         if start < position or not _SPACE.match(between):
             return _whole(text)
-        out.append(between)
+        if start == position and out and out[-1] == _LITERAL.encode() and _WORD.match(token):
+            # A literal that runs into a word is rarely meant so: more likely it was to end later, and the word is a part of it.
+            return _whole(text)
+        if between:
+            out.append(between)
         position = end
         if kind in parse.COMMENT_TOKENS:
             out.append(_COMMENT.encode())

@@ -21,6 +21,7 @@ import uvloop
 from proxy.activity import Activity
 from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
+from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream, address, load, load_policies
@@ -104,6 +105,9 @@ class App:
         self._care = AuditCare(settings, self._audit, self._clock, self._log.warning)
         await self._care.start(self._tasks.spawn)
         self._book = SqlHoldBook(store, self._clock, settings.max_pending_holds, self._metrics.hold_ended)
+        if (last := last_moment(self._audit.path)) is not None:
+            for entry in unrecorded(self._audit.path, await self._book.ended_since(last - WINDOW)):
+                await self._audit.append(entry)
         # On record first: whatever is still open in the store after a crash here is found again at the next start.
         for hold in await self._book.left_open():
             await self._audit.append(_abandoned(hold))

@@ -58,6 +58,12 @@ class SqlHoldBook:
             rows = (await connection.execute(select(holds).where(holds.c.state.in_(_OPEN)))).all()
         return [hold_of(row) for row in rows]
 
+    async def ended_since(self, moment: datetime) -> list[Hold]:
+        """Holds that ended at that time or later."""
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(select(holds).where(holds.c.ended_at >= _text(moment)))).all()
+        return [hold_of(row) for row in rows]
+
     async def recover(self) -> list[Hold]:
         """At start: what a process that died left open is abandoned; return those holds."""
         left = await self.left_open()

@@ -39,6 +39,8 @@ _RETRY_S: Final = 1.0
 _ROTATE_AGAIN_S: Final = 30.0
 #: Entries about what has happened already, kept while the file cannot be written.
 _KEPT: Final = 100_000
+#: And of all their scripts.
+_KEPT_CHARACTERS: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class JsonlAuditLog:
         self._refused = 0
         self._failed_at: datetime | None = None
         self._late: deque[_Waiting] = deque()
+        self._late_characters = 0
         self._rotate_after = 0.0
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="audit log", daemon=True)
@@ -194,6 +197,7 @@ class JsonlAuditLog:
             self.failing = False
             self._failed_at, self._refused = None, 0
             self._late.clear()
+            self._late_characters = 0
         for waiting in batch:
             waiting.loop.call_soon_threadsafe(_answer, waiting.future, None if waiting.late else error)
         if error is None:
@@ -219,8 +223,9 @@ class JsonlAuditLog:
         for waiting in batch:
             if not waiting.late:
                 self._refused += 1
-            elif len(self._late) < _KEPT:
+            elif len(self._late) < _KEPT and self._late_characters + len(waiting.entry.script) < _KEPT_CHARACTERS:
                 self._late.append(waiting)
+                self._late_characters += len(waiting.entry.script)
             else:
                 self.lost += 1
         with suppress(OSError):

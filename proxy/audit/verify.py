@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.audit.chain import FIRST_PREVIOUS, Break, Chain, Record, log_id_of, read_record
-from proxy.audit.files import LogReader, as_rotated, size_on_disk, walk
+from proxy.audit.files import LogFile, LogReader, as_rotated, size_on_disk, walk
 from proxy.model import AuditEvent
 
 #: Called with bytes read, bytes in all, records.
@@ -102,7 +102,7 @@ class Verifier:
             for line in reader.lines():
                 line_number += 1
                 if self._first is None:
-                    self._begin(line)
+                    self._begin(file, line)
                 record = chain.follow(line)
                 if isinstance(record, Break):
                     if file.live and line_number == 1 and record.kind == "missing_entry":
@@ -130,7 +130,7 @@ class Verifier:
             return self._report("truncated", "the file is empty, although others were rotated before it", 1, file.name)
         return None
 
-    def _begin(self, line: bytes) -> None:
+    def _begin(self, file: LogFile, line: bytes) -> None:
         """The oldest files may have been removed; then the chain begins where the first record says."""
         self._first = 1
         record = read_record(line)
@@ -138,7 +138,8 @@ class Verifier:
         if record is None or (record.get("event") != AuditEvent.ROTATED and not alone):
             return
         sequence, previous = record.get("seq"), record.get("prev")
-        if type(sequence) is int and sequence > 1 and isinstance(previous, str):
+        named = file.live or sequence == file.first
+        if type(sequence) is int and sequence > 1 and isinstance(previous, str) and named:
             self._first, self._first_previous = sequence, previous
             self._chain.sequence, self._chain.hash = sequence - 1, previous
 
