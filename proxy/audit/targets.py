@@ -49,13 +49,12 @@ class Target:
     facility: int = 13
     hmac: str = field(default="", repr=False)
     authorization: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def scrubbed(self, text: str) -> str:
         """An error's text without what only the settings may know, on one line."""
-        for secret in (self.hmac, self.authorization, self.password, self.url if "@" in self.url or self.kind.startswith("http") else ""):
-            if secret:
-                text = text.replace(secret, "***")
+        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
         return " ".join(text.split())[:300]
 
 
@@ -107,7 +106,16 @@ def _postgresql(parts: SplitResult, port: int | None) -> Target:
     host = f"{_host(parts)}{f':{port}' if port else ''}" if parts.hostname else query.get("host", "localhost")
     name = f"postgresql://{host}{parts.path}"
     password = unquote(parts.password or query.get("password", ""))
-    return Target("postgresql", name, f"{name}?{table}", url, host=parts.hostname or "", port=port or 5432, table=table, password=password)
+    return Target(
+        "postgresql",
+        name,
+        f"{name}?{table}",
+        url,
+        host=parts.hostname or "",
+        port=port or 5432,
+        table=table,
+        secrets=(password, *_as_written(parts)),
+    )
 
 
 def _http(kind: str, parts: SplitResult, port: int | None) -> Target:
@@ -126,10 +134,16 @@ def _http(kind: str, parts: SplitResult, port: int | None) -> Target:
     # The path and the query of a webhook are often its secret.
     name = f"{kind}://{_host(parts)}{f':{port}' if port else ''}"
     where = hashlib.sha256(f"{path}?{parts.query}".encode()).hexdigest()
+    hmac, authorization = options.get("hmac", ""), options.get("authorization", "")
+    secrets = (hmac, authorization, unquote(parts.password or ""), parts.path.strip("/"), parts.query, parts.fragment, *_as_written(parts))
     return Target(
-        kind, name, f"{name}/{where}", url, host=parts.hostname or "", path=path, hmac=options.get("hmac", ""),
-        authorization=options.get("authorization", ""), password=unquote(parts.password or ""),
+        kind, name, f"{name}/{where}", url, host=parts.hostname or "", hmac=hmac, authorization=authorization,
+        secrets=secrets if not kind.startswith("otlp") else (hmac, authorization, parts.fragment, *_as_written(parts)),
     )  # fmt: skip
+
+
+def _as_written(parts: SplitResult) -> tuple[str, ...]:
+    return (parts.password or "", f"{parts.username or ''}:{parts.password}" if parts.password else "")
 
 
 def _options(kind: str, text: str, known: set[str]) -> dict[str, str]:

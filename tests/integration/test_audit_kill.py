@@ -175,7 +175,7 @@ def check(work: Round, lost: set[str], records: list[dict[str, Any]]) -> None:
             assert told[0] == "warned", (table, told)
     assert work.done <= lost, "a client was told that it ran, and the table is full"
     for table in work.denied:
-        assert "denied" in events[table] or "abandoned" in events[table], (table, events[table])
+        assert "denied" in events[table], (table, events[table])
     for table, told in events.items():
         if "held" in told:
             assert any(e in told for e in ("approved", "denied", "withdrawn", "abandoned", "expired")), (table, told)

@@ -7,9 +7,11 @@ its long texts cut. Over TCP a batch counts as delivered when the other machine'
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import json
 import os
+import select
 import socket
 import termios
 import time
@@ -94,7 +96,7 @@ class SyslogSink:
                     link.connect(target.path)
                 except OSError as error:
                     link.close()
-                    if kind == socket.SOCK_STREAM or error.errno != 91:  # EPROTOTYPE: it is of the other kind
+                    if kind == socket.SOCK_STREAM or error.errno != errno.EPROTOTYPE:  # not of the other kind
                         raise
                 else:
                     return link
@@ -113,10 +115,9 @@ class SyslogSink:
 
 
 def _hung_up(link: socket.socket) -> bool:
-    try:
-        return link.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
+    readable = select.poll()
+    readable.register(link, select.POLLIN)
+    return bool(readable.poll(0)) and link.recv(1, socket.MSG_PEEK) == b""
 
 
 def _unacknowledged(link: socket.socket) -> int:
