@@ -106,6 +106,18 @@ _free_scan.restype = None
 _SQL_COMMENT: Final = 275
 _C_COMMENT: Final = 276
 _STRING: Final = 261
+#: FCONST, SCONST, USCONST, BCONST, XCONST, ICONST.
+LITERAL_TOKENS: Final = frozenset({260, 261, 262, 263, 264, 266})
+COMMENT_TOKENS: Final = frozenset({_SQL_COMMENT, _C_COMMENT})
+
+
+def scan(text: bytes) -> list[tuple[int, int, int]] | None:
+    """Start, end and kind of each token, as the server's scanner finds them; None when it rejects the text. Without NUL."""
+    result = _scan(text)
+    try:
+        return None if result.error else list(_tokens(ctypes.string_at(result.pbuf.data, result.pbuf.len)))
+    finally:
+        _free_scan(result)
 
 
 def without_comments(text: bytes) -> bytes | None:
@@ -116,13 +128,9 @@ def without_comments(text: bytes) -> bytes | None:
     """
     if b"--" not in text and b"/*" not in text:
         return None
-    result = _scan(text)
-    try:
-        if result.error:
-            return None
-        tokens = list(_tokens(ctypes.string_at(result.pbuf.data, result.pbuf.len)))
-    finally:
-        _free_scan(result)
+    tokens = scan(text)
+    if tokens is None:
+        return None
     blank = bytearray(text)
     before, interrupted = 0, False
     for start, end, token in tokens:

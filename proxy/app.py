@@ -20,7 +20,9 @@ import uvloop
 
 from proxy.activity import Activity
 from proxy.admin import serve_admin
-from proxy.audit import JsonlAuditLog
+from proxy.audit.care import AuditCare
+from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
+from proxy.audit.start import open_audit
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -110,12 +112,18 @@ class App:
         self._stack.callback(_lock(settings).close)
         self._store = store = await open_store(settings.data_dir)
         self._stack.push_async_callback(store.close)
-        self._audit = JsonlAuditLog(settings.data_dir / "audit.jsonl", self._clock, self._metrics.audit_flushed)
+        self._audit = open_audit(settings, self._clock, self._metrics.audit_flushed)
         self._stack.push_async_callback(self._audit.close)
+        self._care = AuditCare(settings, self._audit, self._clock, self._log.warning)
+        await self._care.start(self._tasks.spawn)
         self._book = SqlHoldBook(store, self._clock, settings.max_pending_holds, self._metrics.hold_ended)
-        recovered = await self._book.recover()
-        for hold in recovered:
+        if (last := last_moment(self._audit.path)) is not None:
+            for entry in unrecorded(self._audit.path, await self._book.ended_since(last - WINDOW)):
+                await self._audit.append(entry)
+        # On record first: whatever is still open in the store after a crash here is found again at the next start.
+        for hold in await self._book.left_open():
             await self._audit.append(_abandoned(hold))
+        recovered = await self._book.recover()
         self._operators = SqlOperators(store, self._clock, settings.external_token_days * 86400)
         await self._operators.ensure_first(settings.data_dir / "operator.token")
         routes = load_routes(settings.policy)
@@ -144,6 +152,7 @@ class App:
         metrics.describe(settings.mode, settings.profile, settings.effective_environment)
         metrics.add_source("pghold_holds_pending", "gauge", "Holds that wait for a decision.", self._book.pending_count)
         metrics.add_source("pghold_audit_failures", "counter", "Failed writes of the audit log.", lambda: self._audit.failures)
+        self._care.add_metrics(metrics)
         metrics.add_source(
             "pghold_upstream_up", "gauge", "Whether the server could be reached last.", lambda: float(bool(self._connector.reachable))
         )
@@ -227,6 +236,7 @@ class App:
             grants=self._grants,
             approvals=SqlApprovals(self._store, self._clock),
             audit=self._audit,
+            audit_care=self._care,
             sessions=self._server,
             operators=self._operators,
             judging=self._judging,
@@ -366,6 +376,7 @@ class App:
         await self._isolated.close()
         with suppress(AuditError):
             await self._audit.append(AuditEntry(AuditEvent.STOPPED, environment=self._settings.effective_environment))
+        await self._care.stop()
 
 
 async def _serve_http(server: uvicorn.Server, sock: object) -> None:
@@ -395,7 +406,10 @@ async def _sample(activity: Activity) -> None:
 
 def _abandoned(hold: Hold) -> AuditEntry:
     running = " while it ran" if hold.state is HoldState.RELEASED else ""
-    return about(AuditEvent.ABANDONED, hold, outcome=f"the proxy was restarted{running}")
+    decision = hold.decision
+    # Decided in the store, but the proxy ended before it was on record: nothing ran, and the decision is not lost.
+    operator, reason = (decision.operator, decision.reason) if decision is not None else ("", "")
+    return about(AuditEvent.ABANDONED, hold, operator=operator, reason=reason, outcome=f"the proxy was restarted{running}")
 
 
 def _raise_limits() -> None:

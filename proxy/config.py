@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from policy.verdict import Environment, Profile
@@ -123,6 +123,16 @@ class Settings(BaseSettings):
         "", description="Approvals from this severity on need a TOTP code; empty: only where [[policy.approvals]] says so."
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Holds, audit log, operator token, embedded database.")
+    audit_rotate_bytes: int = Field(256 << 20, ge=0, description="The audit log's file is rotated at this size; 0: never.")
+    audit_rotate_days: float = Field(0, ge=0, description="It is rotated when its first record is so old; 0: never.")
+    audit_keep: int = Field(0, ge=0, description="Rotated files to keep; older ones are removed, on record. 0: all.")
+    audit_compress: bool = Field(False, description="Compress rotated files (gzip).")
+    audit_mask: Literal["none", "literals"] = Field("none", description="literals: SQL literals are not recorded. Passwords never are.")
+    audit_sinks: list[str] = Field([], repr=False, description="Where records go besides the file: see docs/audit.md.")
+    audit_checkpoints: list[str] = Field([], repr=False, description="Second places for signed checkpoints: see docs/audit.md.")
+    audit_checkpoint_records: int = Field(1000, ge=1, description="A checkpoint is signed after so many records at the latest.")
+    audit_checkpoint_minutes: float = Field(5, gt=0, description="And after so many minutes, when there are new ones.")
+    audit_verify_hours: float = Field(24, ge=0, description="The whole log is verified in the background so often; 0: never.")
     policy: Path | None = Field(None, description="The policy and configuration file; default DATA_DIR/pghold.toml if it is there.")
     environment: Environment | None = Field(
         None, description="production, development or test; production with --upstream, development with the embedded database."
@@ -200,6 +210,18 @@ class Settings(BaseSettings):
             if bool(upstream.sslcert) != bool(upstream.sslkey):
                 raise ValueError("upstream: sslcert and sslkey go together")
         return self
+
+    @field_validator("audit_sinks", "audit_checkpoints")
+    @classmethod
+    def _targets_read(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        for number, url in enumerate(value, 1):
+            from proxy.audit.targets import PLACES, SINKS, read_target
+
+            try:
+                read_target(url, SINKS if info.field_name == "audit_sinks" else PLACES)
+            except ValueError as error:
+                raise ValueError(f"number {number}: {error}") from None
+        return value
 
     @field_validator("console_proxies")
     @classmethod

@@ -38,6 +38,7 @@ _DECISION: Final = TypeAdapter(Decision)
 _SIGHT: Final = TypeAdapter(Sight)
 
 _FINAL: Final = frozenset(s for s, after in HOLD_TRANSITIONS.items() if not after)
+_OPEN: Final = [str(s) for s in HoldState if s not in _FINAL]
 _PREDECESSORS: Final = {state: [str(s) for s, after in HOLD_TRANSITIONS.items() if state in after] for state in HoldState}
 
 
@@ -53,21 +54,31 @@ class SqlHoldBook:
         self._pending: dict[HoldId, Hold] = {}
         self._subscribers: set[asyncio.Queue[Hold]] = set()
 
+    async def left_open(self) -> list[Hold]:
+        """At start: what a process that died left open. Not that for which no session waits, nor what is approved for a retry."""
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(select(holds).where(holds.c.state.in_(_OPEN)))).all()
+            granted = set((await connection.execute(select(grants.c.hold_id).where(grants.c.ended_at.is_(None)))).scalars())
+        left: list[Hold] = []
+        for hold in map(hold_of, rows):
+            if hold.state is HoldState.PENDING and not hold.request.waits:
+                self._pending[hold.id] = hold
+            elif hold.state is not HoldState.APPROVED or hold.id not in granted:
+                left.append(hold)
+        return left
+
+    async def ended_since(self, moment: datetime) -> list[Hold]:
+        """Holds that ended at that time or later."""
+        async with self._store.transaction() as connection:
+            rows = (await connection.execute(select(holds).where(holds.c.ended_at >= _text(moment)))).all()
+        return [hold_of(row) for row in rows]
+
     async def recover(self) -> list[Hold]:
         """At start: what a process that died left open is abandoned; return those holds. Those for which no session waits stay."""
-        open_states = [str(s) for s in HoldState if s not in _FINAL]
+        left = await self.left_open()
         now = self._clock.now()
-        left: list[Hold] = []
         async with self._store.transaction() as connection:
-            rows = (await connection.execute(select(holds).where(holds.c.state.in_(open_states)))).all()
-            granted = set((await connection.execute(select(grants.c.hold_id).where(grants.c.ended_at.is_(None)))).scalars())
-            for hold in map(hold_of, rows):
-                if hold.state is HoldState.PENDING and not hold.request.waits:
-                    self._pending[hold.id] = hold
-                    continue
-                if hold.state is HoldState.APPROVED and hold.id in granted:
-                    continue
-                left.append(hold)
+            for hold in left:
                 outcome = (
                     "the proxy stopped while it ran: its outcome is not known"
                     if hold.state is HoldState.RELEASED

@@ -289,6 +289,9 @@ class AuditEvent(StrEnum):
     NOTIFICATION_LOST = "notification lost"
     ROTATED = "rotated"
     CHECKPOINT = "checkpoint"
+    PRUNED = "pruned"  # the oldest file of the log is about to be removed
+    AUDIT_FAILED = "audit failed"  # it could not be written for a while, and can again
+    AUDIT_KEY = "audit key"  # checkpoints are signed with this key from now on
 
 
 @dataclass(frozen=True, slots=True)

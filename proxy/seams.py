@@ -54,8 +54,11 @@ class AuditError(Exception):
 
 
 class AuditLog(Protocol):
-    def submit(self, entry: AuditEntry) -> asyncio.Future[None]:
-        """Queue the entry, in order; the future ends when it is flushed, or fails with AuditError."""
+    def submit(self, entry: AuditEntry, *, late: bool = False) -> asyncio.Future[None]:
+        """Queue the entry, in order; the future ends when it is flushed, or fails with AuditError.
+
+        `late`: it tells of what has happened already; while the log cannot be written it is kept for later, and the future ends at once.
+        """
         ...
 
     async def append(self, entry: AuditEntry) -> None:

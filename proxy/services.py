@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
+from proxy.audit.care import AuditCare
 from proxy.config import Settings
 from proxy.grants import SqlGrants
 from proxy.judging import Judging
@@ -41,6 +42,7 @@ class Services:
     grants: SqlGrants
     approvals: SqlApprovals
     audit: JsonlAuditLog
+    audit_care: AuditCare
     sessions: Sessions
     operators: SqlOperators
     judging: Judging

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -62,7 +62,7 @@ from proxy.events import (
 from proxy.held import CoreSettings
 from proxy.judging import SessionJudge
 from proxy.knowledge import Knowledge
-from proxy.model import AuditEntry, Decision, HoldId, HoldRequest, HoldState, Requester, SessionInfo
+from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldRequest, HoldState, Requester, SessionInfo
 from proxy.seams import AuditError, AuditLog, Clock, Grants, HoldBook, StoreError
 from proxy.tasks import Tasks
 
@@ -72,6 +72,10 @@ WRITE_HIGH_WATER_BYTES: Final = 256 << 10
 INBOX_HIGH_WATER_BYTES: Final = 512 << 10
 #: How long a closing transport may take to flush to a peer that does not read.
 FLUSH_TIMEOUT_S: Final = 5.0
+#: Records of what did not run; any other that fails turns what it was about into a denial.
+_REFUSALS: Final = frozenset(
+    {AuditEvent.DENIED_BY_POLICY, AuditEvent.DENIED, AuditEvent.EXPIRED, AuditEvent.WITHDRAWN, AuditEvent.ABANDONED}
+)
 
 
 class Counters(Protocol):
@@ -307,6 +311,9 @@ class Session:
             await self._runtime.audit.append(entry)
         except AuditError as error:
             self._runtime.log("audit log failed", session=int(self.requester.session_id), error=str(error))
+            # What it was to record is refused now; that goes on record when the log works again.
+            event = entry.event if entry.event in _REFUSALS else AuditEvent.DENIED
+            self._chore(self._runtime.audit.submit(replace(entry, event=event, outcome=f"refused: {error}"), late=True))
             return RecordFailed(str(error))
         return Recorded()
 
@@ -331,7 +338,7 @@ class Session:
             case Tell(requester, judgement):
                 self._runtime.on_change(requester, judgement)
             case Note(entry):
-                self._chore(self._runtime.audit.submit(entry))
+                self._chore(self._runtime.audit.submit(entry, late=True))
             case MoveHold() | DescribeHold():
                 self._chore(command)
             case StartTimer(timer, after_s):

@@ -1,4 +1,4 @@
-"""pghold audit verify, tail, search, export."""
+"""pghold audit verify, tail, search, export, key."""
 
 from __future__ import annotations
 
@@ -24,30 +24,103 @@ def add_to(app: typer.Typer) -> None:
     audit.command("tail")(tail)
     audit.command("search")(search)
     audit.command("export")(export)
+    audit.command("key")(key)
     app.add_typer(audit, name="audit")
 
 
 def _path(file: Path | None) -> Path:
+    return file or _data_dir() / "audit.jsonl"
+
+
+def _data_dir() -> Path:
     from proxy.config import default_data_dir
 
-    return file or Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir()) / "audit.jsonl"
+    return Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())
 
 
-def verify(file: FileOption = None, as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False) -> None:
-    """Check every record and the chain; exits 1 and names the first broken record."""
+def verify(
+    file: FileOption = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Signed checkpoints to compare with: a file, https://… or postgresql://…; else those of audit_checkpoints that can be read, "
+            "and those in the data directory. 'none': the chain alone.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The public keys to trust (PEM), kept in a safe place; default: those in the data directory.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+) -> None:
+    """Check every record of every file, the chain, and the signed checkpoints; exits 1 and names the first that is broken.
+
+    Exits 2 when the log, the checkpoints or the key cannot be read.
+    """
     from dataclasses import asdict
 
-    from proxy.audit import verify as check
+    from proxy.audit.compare import VerificationImpossibleError, verify_everything
+    from proxy.cli.render import progress_bar
 
-    report = check(_path(file))
+    try:
+        with progress_bar("verifying", quiet=as_json) as progress:
+            results = verify_everything(_path(file), checkpoints, key, progress)
+    except VerificationImpossibleError as error:
+        if as_json:
+            print(json.dumps({"problem": str(error), "kind": "unreadable"}))
+        print(f"pghold: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    report = results.report
     if as_json:
-        print(json.dumps(asdict(report)))
-    elif report.problem is None:
-        print(f"{report.records} records, the chain is whole. Last hash {report.last_hash}")
+        print(json.dumps({**asdict(report), "places": results.places, "unread": results.unread}, ensure_ascii=False))
     else:
-        print(f"BROKEN at {report.problem} ({report.kind}); {report.records} records before it are good")
+        for why in results.unread:
+            print(f"pghold: checkpoints were not compared: {why}", file=sys.stderr)
+        if report.problem is None:
+            begins = f", from {report.first:,} on" if report.first > 1 else ""
+            print(f"{report.records} records in {report.files} files{begins}: the chain is whole. Last hash {report.last_hash}")
+            if results.places:
+                print(f"{report.checkpoints} signed checkpoints fit ({', '.join(results.places)})")
+        else:
+            print(f"BROKEN at {report.problem} ({report.kind}); {report.records} records before it are good")
     if report.problem is not None:
         raise typer.Exit(1)
+
+
+def key(
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Prepare a new key; the running proxy (or its next start) changes to it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print the public key that signs checkpoints. Keep it where those cannot write who could write the log."""
+    from proxy.audit.keys import KeyFileError, KeyRing
+
+    ring = KeyRing(_data_dir())
+    try:
+        present = ring.load()
+        if present is None:
+            print(f"pghold: {ring.path} is not there yet; the first start makes it", file=sys.stderr)
+            raise typer.Exit(2)
+        if rotate:
+            fresh = ring.prepare_next().public
+            if as_json:
+                print(json.dumps({"key": present.public.id, "next": fresh.id, "public_key": fresh.pem}))
+            else:
+                print(f"key {fresh.id} follows {present.public.id}, on record, as soon as the proxy runs", file=sys.stderr)
+                print(fresh.pem, end="")
+        elif as_json:
+            keys = [{"key": k.id, "public_key": k.pem, "current": k.id == present.public.id} for k in ring.public_keys()]
+            print(json.dumps({"key": present.public.id, "public_key": present.public.pem, "all": keys}))
+        else:
+            print(f"key {present.public.id}", file=sys.stderr)
+            print("".join(k.pem for k in ring.public_keys()) or present.public.pem, end="")
+    except KeyFileError as error:
+        print(f"pghold: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
 
 
 def tail(
@@ -84,8 +157,8 @@ TextArgument = Annotated[str, typer.Argument(help="Anywhere in the record.", sho
 
 
 def _found(path: Path, limit: int, since: datetime | None, until: datetime | None, **wanted: Any) -> Iterator[dict[str, Any]]:
-    from proxy.audit_search import Query
-    from proxy.audit_search import search as look
+    from proxy.audit.search import Query
+    from proxy.audit.search import search as look
 
     utc = [moment.replace(tzinfo=moment.tzinfo or UTC) if moment is not None else None for moment in (since, until)]
     return islice(look(path, Query(since=utc[0], until=utc[1], **wanted)), limit)
@@ -127,7 +200,7 @@ def export(
     file: FileOption = None,
 ) -> None:
     """Write what fits to a file, newest first. The chain is checked on the log itself, with `verify`."""
-    from proxy.audit_search import as_csv
+    from proxy.audit.search import as_csv
 
     if form not in ("jsonl", "csv"):
         raise typer.BadParameter("expected jsonl or csv", param_hint="--format")

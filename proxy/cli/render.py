@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +22,19 @@ def terminal(*, stderr: bool = False) -> Console:
     if not out.is_terminal:
         out.width = 200
     return out
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int, int], None] | None]:
+    """Told what is done, of how much, and how many records; shown on a terminal only, and gone at the end."""
+    err = terminal(stderr=True)
+    if quiet or not err.is_terminal:
+        yield None
+        return
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[records]:,} records"), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what, total=None, records=0)
+        yield lambda done, total, records: progress.update(task, completed=done, total=total, records=records)
 
 
 def visible(text: str, keep_lines: bool = True) -> str:

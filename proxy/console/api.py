@@ -233,7 +233,8 @@ def make_api(services: Services) -> FastAPI:
     async def readyz() -> JSONResponse:
         """The server can be reached, and decisions can be stored and recorded."""
         problems = await services.problems()
-        return JSONResponse({"ready": not problems, "problems": problems}, 200 if not problems else 503)
+        warnings = await asyncio.to_thread(services.audit_care.warnings)
+        return JSONResponse({"ready": not problems, "problems": problems, "warnings": warnings}, 200 if not problems else 503)
 
     return api
 

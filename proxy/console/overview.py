@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Annotated, Final
 
@@ -110,6 +111,7 @@ class OverviewPages:
             "health.html",
             visitor=visitor,
             problems=[*problems, notifier.chain_problem] if notifier.chain_problem else problems,
+            warnings=await asyncio.to_thread(services.audit_care.warnings),
             facts=facts,
             **notices(services),
         )

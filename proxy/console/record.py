@@ -10,14 +10,14 @@ from itertools import islice
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from proxy.audit import verify
-from proxy.audit_search import Query as Wanted
-from proxy.audit_search import Record, as_csv, search
-from proxy.console.signin import SignIn
+from proxy.audit.chain import Record
+from proxy.audit.search import Query as Wanted
+from proxy.audit.search import as_csv, search
+from proxy.console.signin import SignIn, require
 from proxy.console.views import Views
-from proxy.model import AuditEvent
+from proxy.model import AuditEvent, Role
 from proxy.services import Services
 
 _SHOWN: Final = 100
@@ -38,6 +38,7 @@ class RecordPages:
         router = APIRouter(include_in_schema=False)
         router.add_api_route("/audit", self._search, methods=["GET"])
         router.add_api_route("/audit/chain", self._chain, methods=["GET"])
+        router.add_api_route("/audit/verify", self._verify, methods=["POST"])
         router.add_api_route("/audit/export", self._export, methods=["GET"])
         return router
 
@@ -73,6 +74,7 @@ class RecordPages:
             "audit.html",
             visitor=visitor,
             status=422 if error else 200,
+            chain=await asyncio.to_thread(self._state),
             records=records[:_SHOWN],
             older=records[_SHOWN - 1]["seq"] if len(records) > _SHOWN else None,
             filters=filters,
@@ -82,12 +84,32 @@ class RecordPages:
 
     async def _chain(self, request: Request) -> Response:
         visitor = await self._signin.visitor(request)
-        report = await asyncio.to_thread(verify, self._services.audit.path)
-        # A record may be half written at this moment: that is no break of what is behind it.
-        problem = report.problem if report.kind != "torn_tail" else None
-        return self._views.page(
-            request, "_chain.html", visitor=visitor, problem=problem, records=report.records, last_hash=report.last_hash
-        )
+        return self._views.page(request, "_chain.html", visitor=visitor, chain=await asyncio.to_thread(self._state))
+
+    def _state(self) -> dict[str, object]:
+        """What is known without reading the log."""
+        services, care = self._services, self._services.audit_care
+        last = care.verifier.last
+        return {
+            "records": services.audit.position[0],
+            "last_hash": services.audit.position[1],
+            "failing": services.audit.failing,
+            "files": care.files(),
+            "sinks": [feed.state for feed in care.sinks],
+            "places": [feed.state for feed in care.places],
+            "checkpoint": care.checkpoint,
+            "key": care.key_id,
+            "verified": last,
+            "progress": care.verifier.progress,
+            "error": care.verifier.error,
+        }
+
+    async def _verify(self, request: Request) -> Response:
+        visitor = await self._signin.changing(request)
+        require(visitor, Role.ADMIN, Role.AUDITOR, Role.APPROVER)
+        if self._services.audit_care.verifier.progress is None:
+            self._services.spawn(self._services.audit_care.verify(), "audit verification")
+        return RedirectResponse("/audit", 303)
 
     async def _export(
         self,

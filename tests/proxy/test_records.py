@@ -97,7 +97,7 @@ def test_full_disk_refuses_and_heals(tmp_path: Path) -> None:
     script = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from proxy.audit import JsonlAuditLog, verify
+from proxy.audit import JsonlAuditLog, tail, verify
 from proxy.clock import SystemClock
 from proxy.model import AuditEntry, AuditEvent
 from proxy.seams import AuditError
@@ -115,7 +115,9 @@ async def main(path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await log.append(AuditEntry(AuditEvent.HELD))
     await log.close()
-    assert verify(path).records == 2 and verify(path).problem is None, verify(path)
+    assert verify(path).records == 3 and verify(path).problem is None, verify(path)
+    told = [r for r in tail(path, 3) if r["event"] == "audit failed"]
+    assert len(told) == 1 and told[0]["detail"]["refused"] == 1, told
 asyncio.run(main(Path(sys.argv[1])))
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "audit.jsonl")], capture_output=True, text=True, check=False)
