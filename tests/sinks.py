@@ -99,6 +99,9 @@ class SmtpSink:
 
     def __post_init__(self) -> None:
         self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port, authenticator=self._login, auth_require_tls=False)
         self._controller.start()
 

@@ -59,7 +59,7 @@ def doctor(
 
 
 def _look(settings: Settings) -> Iterator[Finding]:
-    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_configuration, _policy, _data_dir, _audit, _server)
+    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_configuration, _policy, _notifications, _data_dir, _audit, _server)
     for look in looks:
         yield from look(settings)
 
@@ -85,6 +85,21 @@ def _policy(settings: Settings) -> Iterator[Finding]:
         yield Finding("policy", "note", "applications are told apart by application_name, which every client chooses itself")
     if any(e.rows_over is not None for e in file.rules):
         yield Finding("policy", "note", "rows_over: no row estimates are known to this version, so it makes stricter and never milder")
+
+
+def _notifications(settings: Settings) -> Iterator[Finding]:
+    from proxy.errors import ConfigError
+    from proxy.notify.routes import load_routes
+
+    try:
+        routes = load_routes(settings.policy)
+    except ConfigError as error:
+        yield Finding("notify", "bad", str(error))
+        return
+    if routes:
+        yield Finding("notify", "ok", ", ".join(f"{r.name} ({r.shown})" for r in routes))
+    else:
+        yield Finding("notify", "note", "no [[notifications]]: nobody is told when something is held")
 
 
 def _data_dir(settings: Settings) -> Iterator[Finding]:

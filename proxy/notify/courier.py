@@ -305,12 +305,10 @@ class Courier:
         if self._by_thread.get(letter.message.thread) is letter:
             del self._by_thread[letter.message.thread]
 
-    async def empty(self) -> None:
-        """At the end of the process: one try for each of those that are due, without waiting for more."""
-        if self._gathering:
-            self.gather()
-        while not self._failures and self._parcels:
-            await self._try(next(iter(self._parcels.values())))
+    @property
+    def is_done(self) -> bool:
+        """Nothing waits, or what waits will wait on."""
+        return not self.waiting_count or (self.is_failing and self._sending is None)
 
 
 def _goes_on(topic: Topic) -> bool:

@@ -39,6 +39,9 @@ _LOCKOUT_S: Final = 300.0
 _LISTED: Final = 5000
 #: Somebody waits for a test.
 _TEST_S: Final = 20.0
+_CLOSE_LOOK_S: Final = 0.01
+#: Holds whose end is remembered.
+_ENDED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Notifier:
         self._couriers: dict[str, Courier] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[HoldId, Hold] = {}
+        self._ended: dict[HoldId, None] = {}
         self._locked_out: dict[str, datetime] = {}
         self._left_out_at: dict[str, datetime] = {}
         self._watching: list[asyncio.Task[None]] = []
@@ -178,15 +182,17 @@ class Notifier:
 
     async def close(self, within_s: float) -> None:
         """Deliver what is due, for so long at most; the rest stays in the store for the next process."""
-        for task in [*self._watching, *self._running.values()]:
+        for task in self._watching:
+            task.cancel()
+        for courier in self._couriers.values():
+            courier.gather()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not all(c.is_done for c in self._couriers.values()):
+                    await asyncio.sleep(_CLOSE_LOOK_S)
+        for task in self._running.values():
             task.cancel()
         await self._tasks.wait(within_s)
-        emptying = [asyncio.ensure_future(c.empty()) for c in self._couriers.values() if c.waiting_count]
-        if emptying:
-            _, late = await asyncio.wait(emptying, timeout=within_s)
-            for future in late:
-                future.cancel()
-            await asyncio.gather(*emptying, return_exceptions=True)
         await self._outbox.flush()
 
     # --- holds --------------------------------------------------------------------------------------------------
@@ -204,11 +210,15 @@ class Notifier:
         """A hold as it is now."""
         thread = f"hold-{hold.id}"
         if hold.state is HoldState.PENDING:
-            if hold.id not in self._pending:
+            # One of several approvals shows a hold anew, as it was before: it may have ended meanwhile.
+            if hold.id not in self._pending and hold.id not in self._ended:
                 self._pending[hold.id] = hold
                 self._opened(hold)
             return
         self._pending.pop(hold.id, None)
+        self._ended[hold.id] = None
+        if len(self._ended) > _ENDED:
+            self._ended.pop(next(iter(self._ended)))
         if hold.state in (HoldState.DONE, HoldState.FAILED):
             for courier in self._couriers.values():
                 courier.forget(thread)

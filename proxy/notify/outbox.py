@@ -18,7 +18,7 @@ from typing import Final
 from pydantic import ValidationError
 from sqlalchemy import delete, insert, select
 
-from proxy.notify.message import Message
+from proxy.notify.message import Message, Topic
 from proxy.seams import Clock, StoreError
 from proxy.store import Store
 from proxy.store.schema import notifications
@@ -31,7 +31,8 @@ _RETRY_S: Final = 5.0
 LOST_LIMIT: Final = 500
 #: Threads that are remembered, of all routes.
 _KNOWN_LIMIT: Final = 50_000
-_ROWS_AT_ONCE: Final = 500
+#: A hold that is opened meanwhile waits for no more than this.
+_ROWS_AT_ONCE: Final = 100
 
 
 class LetterState(StrEnum):
@@ -132,6 +133,8 @@ class Outbox:
         if before is not None and before is not letter:
             self.remove(before)
         letter.state = LetterState.KNOWN
+        if letter.message.topic is not Topic.PROBLEM:  # whose facts the next process needs
+            letter.message = letter.message.model_copy(update={"facts": {}, "lines": ()})
         self._known[letter.route, letter.message.thread] = letter
         self.changed(letter)
         while len(self._known) > _KNOWN_LIMIT:

@@ -35,6 +35,7 @@ PRACTICE: Final = "practice"
 # Its warnings name addresses; what went wrong is told by the courier, with the secrets taken out.
 logging.getLogger("apprise").addHandler(logging.NullHandler())
 logging.getLogger("apprise").propagate = False
+logging.getLogger("apprise").setLevel(logging.DEBUG)
 
 
 def expanded(text: str) -> str:

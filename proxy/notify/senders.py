@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ _HANGING_LIMIT: Final = 4
 _GRACE_S: Final = 1.0
 _ERROR_CHARACTERS: Final = 200
 _BODY_CHARACTERS: Final = 6000
+#: Of the messages in a digest; how many there are, is told.
+_MANY_LISTED: Final = 500
 
 
 class DeliveryError(Exception):
@@ -103,7 +106,9 @@ def as_json(parcel: Parcel) -> dict[str, Json]:
         **message.facts,
     }
     if parcel.many:
-        told["messages"] = [{"event": str(m.topic), "thread": m.thread, "severity": m.severity, "subject": m.subject} for m in parcel.many]
+        told["messages"] = [
+            {"event": str(m.topic), "thread": m.thread, "severity": m.severity, "subject": m.subject} for m in parcel.many[:_MANY_LISTED]
+        ]
     return told
 
 
@@ -157,6 +162,8 @@ _TYPES: Final = {
     Severity.HIGH: apprise.NotifyType.WARNING,
     Severity.CRITICAL: apprise.NotifyType.FAILURE,
 }
+#: What is taken of an exception's text, which can hold anything that was sent: the system's error, or the answer's code.
+_CAUSE: Final = re.compile(r"\[Errno -?\d+\] [A-Za-z ]+|timed out|certificate verify failed|\b[45]\d\d(?=, b['\"])")
 _GOOD: Final = {Topic.SOLVED, Topic.TEST}
 
 
@@ -233,13 +240,18 @@ class _Overheard(logging.Handler):
     """What apprise says while one thread sends: the reason of a failure."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.DEBUG)
         self._thread = threading.get_ident()
         self.words: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread and len(self.words) < 5:
-            self.words.append(" ".join(record.getMessage().split()))
+        if record.thread != self._thread or len(self.words) >= 5:
+            return
+        words = " ".join(record.getMessage().split())
+        if record.levelno >= logging.WARNING:
+            self.words.append(words)
+        elif words.startswith("Socket Exception") and (cause := _CAUSE.search(words)):
+            self.words.append(cause[0])
 
 
 def _notify(url: str, parcel: Parcel, timeout_s: float) -> str | None:

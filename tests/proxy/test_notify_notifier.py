@@ -157,6 +157,19 @@ async def test_a_route_is_told_of_the_end_of_what_it_was_told_whatever_its_event
     assert world.sender("none").sent == []
 
 
+async def test_one_of_several_approvals_is_no_new_hold(world: World) -> None:
+    """The hold book shows the hold anew; when it has ended meanwhile, as it was before."""
+    notifier = await world.start()
+    world.book.show(a_hold())
+    await until(lambda: world.sender().sent)
+    world.book.show(a_hold())
+    world.book.show(replace(a_hold(), state=HoldState.EXPIRED))
+    world.book.queue.put_nowait(a_hold())
+    await until(lambda: len(world.sender().sent) == 2 and world.book.queue.empty())
+    await notifier.close(1)
+    assert world.sender().topics() == ["hold.opened", "hold.expired"]
+
+
 async def test_an_approval_that_comes_to_nothing_is_corrected(world: World) -> None:
     await world.start()
     world.book.show(a_hold())

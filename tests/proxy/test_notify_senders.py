@@ -189,6 +189,10 @@ async def test_mail_that_is_refused_is_told_without_the_password(smtp: SmtpSink)
     said = await problem(a_route(urls=[smtp.url]))
     assert "failed" in said
     assert "hunter2pass" not in said
+    smtp.stop()
+    said = await problem(a_route(urls=[smtp.url]))
+    assert "Connection refused" in said
+    smtp.start()
     wrong = smtp.url.replace("hunter2pass", "wr0ngpass")
     said = await problem(a_route(urls=[wrong]))
     assert said
