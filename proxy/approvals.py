@@ -52,13 +52,17 @@ def _any(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(name, p) for p in patterns)
 
 
+def decides_for(operator: Operator, database: str) -> bool:
+    return _any(database, operator.databases)
+
+
 def why_not(operator: Operator, request: HoldRequest) -> str:
     """Why this operator may not decide this hold; empty when he may."""
     if not operator.role.may_decide:
         return f"the role {operator.role} may not decide"
     if is_own(operator, request.requester):
         return "a requester never decides his own statement"
-    if operator.databases and not _any(request.requester.database, operator.databases):
+    if not decides_for(operator, request.requester.database):
         return f"you decide for {', '.join(operator.databases)}, not for database {request.requester.database}"
     if operator.max_severity and Severity[request.severity.upper()] > Severity[operator.max_severity.upper()]:
         return f"you decide up to severity {operator.max_severity}; this one is {request.severity}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.approvals import Needs, needs, why_not
+from proxy.approvals import Needs, decides_for, needs, why_not
 from proxy.model import AuditEntry, AuditEvent, Decision, Hold, HoldId, HoldState, Operator
 from proxy.records import about
 from proxy.seams import AuditError, LockedOutError, NotPendingError, StoreError, UnknownHoldError
@@ -65,15 +65,17 @@ class Outcome:
         hold: as it is now; still pending when more people are needed.
         approvers: who approved so far, this operator included.
         needed: how many it takes.
+        retry: nobody waits for it; it runs when it is sent again.
     """
 
     hold: Hold
     approvers: tuple[str, ...] = ()
     needed: int = 1
+    retry: bool = False
 
     @property
     def complete(self) -> bool:
-        return self.hold.state is not HoldState.PENDING
+        return self.hold.state not in (HoldState.PENDING, HoldState.EXPIRED, HoldState.ABANDONED)
 
 
 async def decide(services: Services, operator: Operator, hold_id: HoldId, answer: Answer) -> Outcome:
@@ -115,6 +117,16 @@ async def decide_together(
         except (DecisionRefusedError, NotPendingError, StoreError, AuditError) as error:
             results.append((hold.id, error))
     return results
+
+
+async def revoke(services: Services, operator: Operator, grant_id: int) -> None:
+    """Take a decision back that was taken ahead. Raises DecisionRefusedError, UnknownGrantError, AuditError, StoreError."""
+    if not operator.role.may_decide:
+        raise DecisionRefusedError("forbidden", f"the role {operator.role} may not decide")
+    grant = await services.grants.get(grant_id)
+    if not decides_for(operator, grant.database):
+        raise DecisionRefusedError("forbidden", f"you do not decide for database {grant.database}")
+    await services.grants.revoke(grant, operator.name)
 
 
 async def _check(services: Services, operator: Operator, hold: Hold, answer: Answer, wanted: Needs) -> None:
@@ -207,7 +219,7 @@ async def _settle(services: Services, operator: Operator, hold: Hold, answer: An
     grant = 0
     try:
         if retry and answer.approve:
-            return Outcome(await services.grants.approve_retry(hold, decision), approvers, wanted.approvers)
+            return Outcome(await services.grants.approve_retry(hold, decision), approvers, wanted.approvers, retry=True)
         if retry and hold.state is HoldState.PENDING:
             # No session is there to put the denial on record.
             await services.audit.append(about(AuditEvent.DENIED, hold, operator=operator.name, reason=answer.reason))

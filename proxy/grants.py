@@ -195,18 +195,21 @@ class SqlGrants:
             found = [_grant_of(row) for row in (await connection.execute(wanted)).all()]
         return [g for g in found if g.kind is GrantKind.RETRY or (g.epoch == self._epoch and self._lives(SessionId(g.session_id)))]
 
-    async def revoke(self, grant_id: int, operator: str) -> Grant:
-        """On record first; then nothing uses it any more. Raises UnknownGrantError, AuditError, StoreError."""
+    async def get(self, grant_id: int) -> Grant:
+        """Raises UnknownGrantError, StoreError."""
         grant = next((g for g in await self.open_ones() if g.id == grant_id), None)
         if grant is None:
             raise UnknownGrantError(grant_id)
+        return grant
+
+    async def revoke(self, grant: Grant, operator: str) -> None:
+        """On record first; then nothing uses it any more. Raises UnknownGrantError, AuditError, StoreError."""
         hold = await self._book.get(grant.hold_id)
         await self._audit.append(about(AuditEvent.GRANT_REVOKED, hold, operator=operator, outcome=f"{grant.kind} grant {grant.id}"))
-        if not await self.end(grant_id):
-            raise UnknownGrantError(grant_id)
+        if not await self.end(grant.id):
+            raise UnknownGrantError(grant.id)
         if grant.kind is GrantKind.RETRY:
             await self._book.move(grant.hold_id, HoldState.WITHDRAWN, f"the approval was taken back by {operator}")
-        return grant
 
     async def end(self, grant_id: int) -> bool:
         async with self._store.transaction() as connection:

@@ -13,12 +13,15 @@ from proxy.admin.syntax import SyntaxProblemError, Token, commands
 from proxy.approvals import needs, why_not
 from proxy.console.script import one_line, plain
 from proxy.decide import Answer as Decided
-from proxy.decide import DecisionRefusedError, decide, names_to_type, too_late
+from proxy.decide import DecisionRefusedError, decide, names_to_type, revoke, too_late
 from proxy.errors import ConfigError
-from proxy.model import Hold, HoldId, HoldState, Operator, Role, SessionId
+from proxy.grants import UnknownGrantError
+from proxy.holds_json import hold_as_json
+from proxy.model import Grant, Hold, HoldId, HoldState, Operator, Role, SessionId
 from proxy.operators import Person
 from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
+from proxy.sight_words import sight_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class CommandError(Exception):
         self.hint = hint
 
 
-APPROVE_FORM: Final = "APPROVE id 'phrase' 'reason' [CODE 'code'] [OBJECT 'name'] [BREAK GLASS]"
+APPROVE_FORM: Final = "APPROVE id 'phrase' 'reason' [CODE 'code'] [OBJECT 'name'] [SESSION minutes] [WITHOUT BACKUP] [BREAK GLASS]"
 DENY_FORM: Final = "DENY id 'reason' [SUGGEST 'statement']"
 HELP: Final = (
     ("SHOW HOLDS", "what waits for a decision"),
@@ -48,6 +51,8 @@ HELP: Final = (
     ("SHOW HOLD id", "everything about one hold"),
     (APPROVE_FORM, "let it run, once; the code of a second factor, the name of what is lost, alone where several must"),
     (DENY_FORM, "refuse it; the client is told the statement to send instead"),
+    ("SHOW GRANTS", "what was decided ahead and can still be used"),
+    ("REVOKE id", "take a grant back"),
     ("SHOW OPERATORS", "who may decide (admin, auditor)"),
     ("SHOW SESSIONS", "who is connected"),
     ("SHOW STATS", "counters"),
@@ -107,6 +112,7 @@ def columns_of(words: list[Token]) -> tuple[str, ...] | None:
             "HOLD": ("field", "value"),
             "OPERATORS": _OPERATOR_COLUMNS,
             "SESSIONS": _SESSION_COLUMNS,
+            "GRANTS": _GRANT_COLUMNS,
             "STATS": ("name", "value"),
             "HELP": ("command", "meaning"),
         }
@@ -133,6 +139,8 @@ async def _show(services: Services, operator: Operator, words: list[Token]) -> A
             return Answer("SHOW", _OPERATOR_COLUMNS, [_operator_row(p) for p in await services.operators.people()])
         case "SESSIONS":
             return Answer("SHOW", _SESSION_COLUMNS, [_session_row(services, index) for index in range(len(services.sessions.list()))])
+        case "GRANTS":
+            return Answer("SHOW", _GRANT_COLUMNS, [_grant_row(g) for g in reversed(await services.grants.open_ones())])
         case "STATS":
             return Answer("SHOW", ("name", "value"), _stats(services))
         case "HELP":
@@ -185,7 +193,9 @@ def _hold_fields(hold: Hold, now: datetime) -> list[tuple[str | None, ...]]:
     rows += [(f"finding: {f.rule_id}", _told(f.message)) for f in request.findings]
     rows += [("safer", _told(f.suggestion)) for f in request.findings if f.suggestion]
     rows += [("relations", _told(", ".join(request.relations))), ("environment", request.environment), ("protocol", request.protocol)]
-    rows += [("in transaction", "yes" if request.in_transaction else "no")]
+    rows += [("in transaction", "yes" if request.in_transaction else "no"), ("client waits", "yes" if request.waits else "no")]
+    rows += [(name, _told(value)) for name, value in sight_lines(hold_as_json(hold))]
+    rows += [("before", one_line(script, 200)) for script in request.recent]
     rows += [(f"parameter {i}", None if v is None else _told(v)) for i, v in enumerate(request.parameters, 1)]
     rows += [("script", plain(request.script))]
     if hold.decision is not None:
@@ -268,15 +278,37 @@ def _stats(services: Services) -> list[tuple[str | None, ...]]:
     return rows
 
 
+_GRANT_COLUMNS: Final = ("id", "kind", "hold", "for", "database", "rules", "operator", "reason", "until")
+
+
+def _grant_row(grant: Grant) -> tuple[str | None, ...]:
+    return (
+        str(grant.id),
+        str(grant.kind),
+        str(grant.hold_id),
+        _told(grant.role) + (f", session {grant.session_id}" if grant.session_id else ""),
+        _told(grant.database),
+        ", ".join(grant.rule_ids),
+        grant.operator,
+        _told(grant.reason),
+        grant.expires_at.isoformat(sep=" ", timespec="seconds"),
+    )
+
+
+#: Two words that say it, without a value.
+_FLAGS: Final = {"BREAK": "GLASS", "WITHOUT": "BACKUP"}
+
+
 def _options(words: list[Token], known: dict[str, str], form: str) -> dict[str, str]:
     """Words behind what must be there: a keyword and its value, each once. `known` has keywords and what they are called inside."""
     found: dict[str, str] = {}
     position = 0
     while position < len(words):
         keyword = words[position].keyword
-        if keyword == "BREAK" and "BREAK" in known and words[position + 1 : position + 2] and words[position + 1].keyword == "GLASS":
-            name, value = known["BREAK"], "yes"
-        elif keyword in known and keyword != "BREAK" and position + 1 < len(words):
+        second = words[position + 1].keyword if position + 1 < len(words) else ""
+        if keyword in known and _FLAGS.get(keyword, "-") == second:
+            name, value = known[keyword], "yes"
+        elif keyword in known and keyword not in _FLAGS and position + 1 < len(words):
             name, value = known[keyword], words[position + 1].text
         else:
             raise CommandError("42601", f"syntax error at {_told(words[position].text)[:40] or 'a string'}", form)
@@ -292,7 +324,8 @@ async def _approve(services: Services, operator: Operator, words: list[Token]) -
         raise CommandError("42601", "APPROVE takes an id, the phrase and a reason", APPROVE_FORM)
     rest = words[4:]
     code = rest.pop(0).text if rest and rest[0].is_value else ""
-    given = _options(rest, {"CODE": "code", "OBJECT": "object", "BREAK": "break"}, APPROVE_FORM)
+    known = {"CODE": "code", "OBJECT": "object", "BREAK": "break", "WITHOUT": "without", "SESSION": "session"}
+    given = _options(rest, known, APPROVE_FORM)
     answer = Decided(
         approve=True,
         phrase=words[2].text,
@@ -300,8 +333,16 @@ async def _approve(services: Services, operator: Operator, words: list[Token]) -
         code=given.get("code", code),
         object_name=given.get("object"),
         break_glass="break" in given,
+        without_backup="without" in given,
+        session_grant_s=_minutes(given.get("session", "0")) * 60,
     )
     return await _settle(services, operator, _id(words, 1), answer)
+
+
+def _minutes(text: str) -> float:
+    if not text.isascii() or not text.isdigit() or len(text) > 5:
+        raise CommandError("42601", f"not a number of minutes: {_told(text)[:40]}", APPROVE_FORM)
+    return float(text)
 
 
 async def _deny(services: Services, operator: Operator, words: list[Token]) -> Answer:
@@ -323,8 +364,23 @@ async def _settle(services: Services, operator: Operator, hold_id: int, answer: 
         raise CommandError("58030", f"not decided: {error}") from None
     hold = outcome.hold
     notice = "" if outcome.complete else f"{len(outcome.approvers)} of {outcome.needed} approvals"
+    if answer.approve and outcome.retry:
+        notice = f"nobody waits for it: it runs when it is sent again, until {hold.expires_at.isoformat(sep=' ', timespec='seconds')}"
     row = (str(hold.id), str(hold.state), operator.name)
     return Answer("APPROVE" if answer.approve else "DENY", ("hold", "state", "operator"), [row], notice)
+
+
+async def _revoke(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    grant_id = _id(words, 1)
+    try:
+        await revoke(services, operator, grant_id)
+    except DecisionRefusedError as error:
+        raise CommandError("42501", str(error)) from None
+    except UnknownGrantError:
+        raise CommandError("42704", f"there is no open grant {grant_id}", "SHOW GRANTS lists them.") from None
+    except AuditError as error:
+        raise CommandError("58030", f"not revoked: {error}") from None
+    return Answer("REVOKE")
 
 
 def _needs_admin(operator: Operator) -> None:
@@ -353,6 +409,7 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "SHOW": _show,
     "APPROVE": _approve,
     "DENY": _deny,
+    "REVOKE": _revoke,
     "KILL": _kill,
     "RELOAD": _reload,
 }

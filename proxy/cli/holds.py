@@ -33,6 +33,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("show")(show)
     app.command("approve")(approve)
     app.command("deny")(deny)
+    app.command("grants")(grants)
+    app.command("revoke")(revoke)
     app.command("watch")(watch)
 
 
@@ -104,17 +106,56 @@ def approve(
     ] = None,
     code: Annotated[str, typer.Option(help="Of your second factor, where one is needed.", show_default=False)] = "",
     break_glass: Annotated[bool, typer.Option("--break-glass", help="Alone, where several people are needed; loud.")] = False,
+    session_minutes: Annotated[
+        float, typer.Option(help="Let the same rules pass in that session for so long.", min=0, show_default=False)
+    ] = 0,
+    without_backup: Annotated[bool, typer.Option("--without-backup", help="Take no copy first; a permission of its own.")] = False,
     all_like: LikeOption = None,
     count: CountOption = None,
     as_json: JsonOption = False,
     console: ConsoleOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Let held statements run, once each. Several are one decision: all are checked before the first is decided."""
+    """Let held statements run, once each. Several are one decision: all are checked before the first is decided.
+
+    A hold that expired, whose client left, or whose client did not wait can be approved, too: it runs when it is sent again.
+    """
     from proxy.cli.settle import Given, settle
 
-    given = Given(True, phrase=phrase, reason=reason, object_name=object_name, code=code, break_glass=break_glass)
+    given = Given(
+        True,
+        phrase=phrase,
+        reason=reason,
+        object_name=object_name,
+        code=code,
+        break_glass=break_glass,
+        session_minutes=session_minutes,
+        without_backup=without_backup,
+    )
     settle(_client(console, token), hold_ids or [], all_like, count, given, as_json)
+
+
+def grants(as_json: JsonOption = False, console: ConsoleOption = None, token: TokenOption = None) -> None:
+    """List what was decided ahead and can still be used: retries, and grants for a session."""
+    found = _client(console, token).request("GET", "/grants")
+    if as_json:
+        for grant in found:
+            print(json.dumps(grant))
+        return
+    from proxy.cli.render import grant_table, terminal
+
+    out = terminal()
+    out.print(grant_table(found) if found else "There are no grants.")
+
+
+def revoke(
+    grant_id: Annotated[int, typer.Argument(help="The grant's id, as `pghold grants` shows it.", min=1, metavar="ID")],
+    console: ConsoleOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Take a grant back; what ran by it, ran."""
+    _client(console, token).request("DELETE", f"/grants/{grant_id}")
+    print(f"Grant {grant_id} is revoked.")
 
 
 def deny(

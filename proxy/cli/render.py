@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from proxy.sight_words import sight_lines
+
 _STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
 
 
@@ -86,6 +88,29 @@ def table(holds: list[dict[str, Any]]) -> Table:
     return result
 
 
+def grant_table(grants: list[dict[str, Any]]) -> Table:
+    """One line for each grant, oldest first."""
+    result = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("ID", "KIND", "HOLD", "LEFT", "FOR", "WHERE", "RULES", "BY"):
+        result.add_column(name, no_wrap=True, min_width=len(name), max_width=28, overflow="ellipsis")
+    result.add_column("REASON", overflow="ellipsis", no_wrap=True, min_width=20)
+    now = datetime.now(UTC)
+    for grant in reversed(grants):
+        session = f", session {grant['session_id']}" if grant["session_id"] else ""
+        result.add_row(
+            str(grant["id"]),
+            grant["kind"],
+            str(grant["hold_id"]),
+            span((_moment(grant["expires_at"]) - now).total_seconds()),
+            Text(visible(f"{grant['role']}{session}", False)),
+            Text(visible(grant["database"], False)),
+            ", ".join(grant["rule_ids"]),
+            grant["operator"],
+            Text(visible(grant["reason"], False)),
+        )
+    return result
+
+
 def card(hold: dict[str, Any], console: Console) -> None:
     """Everything about one hold: our facts first, the requester's words last."""
     now = datetime.now(UTC)
@@ -103,6 +128,9 @@ def card(hold: dict[str, Any], console: Console) -> None:
             f"{hold['protocol']} protocol" + (", inside a transaction: its locks stay while it waits" if hold["in_transaction"] else ""),
         ),
     ]
+    facts += sight_lines(hold)
+    if not hold["waits"]:
+        facts.append(("client", "does not wait; approved, it runs when it is sent again"))
     if hold["decision"]:
         decision = hold["decision"]
         word = "approved" if decision["approved"] else "denied"
@@ -111,6 +139,8 @@ def card(hold: dict[str, Any], console: Console) -> None:
         facts.append(("outcome", hold["outcome"]))
     for name, value in facts:
         console.print(Text.assemble((f"  {name:10}", "dim"), visible(str(value), False)))
+    for script in hold["recent"]:
+        console.print(Text.assemble(("  before    ", "dim"), (visible(" ".join(script.split()), False)[:200], "dim")))
     for index, value in enumerate(hold["parameters"], 1):
         console.print(Text.assemble((f"  ${index:<9}", "dim"), "NULL" if value is None else visible(value, False)))
     console.print(Text("  --- the script, as it was sent ---", "dim"))

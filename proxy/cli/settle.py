@@ -25,6 +25,8 @@ class Given:
     code: str = ""
     break_glass: bool = False
     suggestion: str = ""
+    without_backup: bool = False
+    session_minutes: float = 0
 
     @property
     def is_complete(self) -> bool:
@@ -34,7 +36,12 @@ class Given:
     def body(self) -> Json:
         if not self.approve:
             return {"reason": self.reason, "suggestion": self.suggestion}
-        return {"reason": self.reason, "phrase": self.phrase, "code": self.code, "break_glass": self.break_glass}
+        body: Json = {"reason": self.reason, "phrase": self.phrase, "code": self.code, "break_glass": self.break_glass}
+        if self.without_backup:
+            body["without_backup"] = True
+        if self.session_minutes:
+            body["session_grant_s"] = self.session_minutes * 60
+        return body
 
 
 def settle(client: Client, hold_ids: list[int], like: int | None, count: int | None, given: Given, as_json: bool) -> None:
@@ -80,7 +87,7 @@ def _ask(client: Client, ids: list[int], given: Given) -> None:
     hold = demands.get("hold")
     if hold is not None:
         card(hold, terminal(stderr=True))
-        if hold["state"] != "pending":
+        if hold["state"] != "pending" and not (given.approve and demands["retry"]):
             raise ClientError(f"hold {hold['id']} is no longer pending: it is {hold['state']}", 3)
     if demands["why_not"]:
         raise ClientError(printable(demands["why_not"]), 4)
@@ -103,17 +110,22 @@ def _one(client: Client, hold_id: int, given: Given, as_json: bool) -> None:
     if as_json:
         print(json.dumps(hold))
         return
-    print(f"Hold {hold_id} is {hold['state']}{_still(hold)}.")
+    if hold.get("retry"):
+        print(f"Hold {hold_id} is approved for one retry: nobody waits for it; it runs when it is sent again, until {hold['expires_at']}.")
+    else:
+        print(f"Hold {hold_id} is {hold['state']}{_still(hold)}.")
 
 
 def _still(hold: Json) -> str:
     missing = hold["approvers_needed"] - len(hold["approvers"])
-    return f": {missing} more must approve" if hold["state"] == "pending" else ""
+    return f": {missing} more must approve" if missing > 0 and hold["state"] in ("pending", "expired", "abandoned") else ""
 
 
 def _several(client: Client, ids: list[int], count: int, given: Given, as_json: bool) -> None:
     if not given.is_complete:
         _ask(client, ids, given)
+    if given.without_backup or given.session_minutes:
+        raise ClientError("--session-minutes and --without-backup are for one hold at a time", 2)
     results = client.request("POST", "/holds/together", json={**given.body, "ids": ids, "count": count, "approve": given.approve})
     for result in results:
         if as_json:

@@ -20,7 +20,7 @@ from proxy.console.api_review import review_routes
 from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
-from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, too_late
+from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, revoke, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
 from proxy.holds_json import Json, grant_as_json, hold_as_json, iso
@@ -154,10 +154,10 @@ def make_api(services: Services) -> FastAPI:
     )
     async def revoke_grant(who: Who, grant_id: Id) -> Response:
         """Take it back; what ran by it, ran."""
-        if not who.role.may_decide:
-            raise ProblemError(403, "not allowed", f"the role {who.role} may not decide")
         try:
-            await services.grants.revoke(grant_id, who.name)
+            await revoke(services, who, grant_id)
+        except DecisionRefusedError as error:
+            raise ProblemError(403, "not allowed", str(error)) from None
         except UnknownGrantError:
             raise ProblemError(404, "no such grant", f"there is no open grant {grant_id}") from None
         return Response(status_code=204)
@@ -276,6 +276,7 @@ def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
     told: dict[str, object] = dict(hold_as_json(outcome.hold))
     told["approvers"] = list(outcome.approvers)
     told["approvers_needed"] = outcome.needed
+    told["retry"] = outcome.retry
     return told
 
 

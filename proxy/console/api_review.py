@@ -14,7 +14,7 @@ from proxy.console.history import History
 from proxy.console.problems import ProblemError, pick
 from proxy.console.rulebook import rule_text
 from proxy.console.script import one_line
-from proxy.decide import TOGETHER_LIMIT, Answer, DecisionRefusedError, Outcome, decide_together, names_to_type, too_late
+from proxy.decide import TOGETHER_LIMIT, Answer, DecisionRefusedError, Outcome, decide_together, may_be_retried, names_to_type, too_late
 from proxy.holds_json import hold_as_json, iso
 from proxy.model import Hold, HoldId, Operator
 from proxy.people import operator_as_json
@@ -114,6 +114,9 @@ async def _get(services: Services, hold_id: int) -> Hold:
 def _demands(services: Services, who: Operator, holds: list[Hold]) -> dict[str, object]:
     wanted = [needs(services.policy().approvals, h.request) for h in holds]
     return {
+        # Nobody waits for it (any more): approved, it runs when it is sent again.
+        "retry": len(holds) == 1 and may_be_retried(services, holds[0]),
+        "session_grant_max_s": services.settings.session_grant_max_s,
         "why_not": next((why for h in holds if (why := why_not(who, h.request))), ""),
         "phrase": services.settings.approval_phrase,
         "approvers_needed": max(w.approvers for w in wanted),

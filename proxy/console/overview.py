@@ -13,8 +13,9 @@ from proxy.activity import VERDICTS, Minute
 from proxy.console.charts import Chart, stacked
 from proxy.console.history import History
 from proxy.console.notices import notices
-from proxy.console.signin import SignIn, require
+from proxy.console.signin import NotAllowedError, SignIn, require
 from proxy.console.views import Views, span
+from proxy.decide import DecisionRefusedError, revoke
 from proxy.model import Role, SessionId
 from proxy.seams import UnknownHoldError
 from proxy.services import Services
@@ -25,7 +26,7 @@ _SESSIONS_SHOWN: Final = 1000
 
 
 class OverviewPages:
-    """/sessions, /activity, /health, /backups."""
+    """/sessions, /grants, /activity, /health, /backups."""
 
     def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
         self._services = services
@@ -37,6 +38,7 @@ class OverviewPages:
         router = APIRouter(include_in_schema=False)
         router.add_api_route("/sessions", self._sessions, methods=["GET"])
         router.add_api_route("/sessions/{session_id:int}/kill", self._kill, methods=["POST"])
+        router.add_api_route("/grants/{grant_id:int}/revoke", self._revoke, methods=["POST"])
         router.add_api_route("/activity", self._activity, methods=["GET"])
         router.add_api_route("/backups", self._backups, methods=["GET"])
         router.add_api_route("/health", self._health, methods=["GET"])
@@ -57,13 +59,29 @@ class OverviewPages:
                 for w in words
             )
         ]
-        return self._views.page(request, "sessions.html", visitor=visitor, sessions=chosen[:_SESSIONS_SHOWN], total=len(chosen), q=q)
+        return self._views.page(
+            request,
+            "sessions.html",
+            visitor=visitor,
+            sessions=chosen[:_SESSIONS_SHOWN],
+            total=len(chosen),
+            q=q,
+            grants=await self._services.grants.open_ones(),
+        )
 
     async def _kill(self, request: Request, session_id: int) -> Response:
         visitor = await self._signin.changing(request)
         require(visitor, Role.ADMIN)
         if not self._services.sessions.kill(SessionId(session_id), visitor.operator.name):
             raise UnknownHoldError(session_id)
+        return RedirectResponse("/sessions", 303)
+
+    async def _revoke(self, request: Request, grant_id: int) -> Response:
+        visitor = await self._signin.changing(request)
+        try:
+            await revoke(self._services, visitor.operator, grant_id)
+        except DecisionRefusedError as error:
+            raise NotAllowedError(str(error)) from None
         return RedirectResponse("/sessions", 303)
 
     async def _activity(self, request: Request, period: Annotated[str, Query(max_length=4)] = "1h") -> Response:

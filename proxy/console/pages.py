@@ -24,7 +24,7 @@ from proxy.console.script import SHOWN_CHARACTERS, one_line, pieces, unusual_cha
 from proxy.console.sessions import Visitor
 from proxy.console.signin import NotAllowedError, SignIn
 from proxy.console.views import Views, title_of
-from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, decide_together, names_to_type, too_late
+from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, decide_together, may_be_retried, names_to_type, too_late
 from proxy.model import Hold, HoldId
 from proxy.seams import AuditError, NotPendingError, UnknownHoldError
 from proxy.services import Services
@@ -36,6 +36,12 @@ _GROUPS_SHOWN: Final = 100
 _STATUS: Final = {"forbidden": 403, "phrase": 422, "reason": 422, "object": 422, "second-factor": 422, "already": 409, "invalid": 422}
 #: After which a browser that lost the stream asks for it again.
 _RETRY_MS: Final = 1000
+
+
+#: For how long a session may be let pass, to choose from.
+_SESSION_MINUTES: Final = (5, 15, 30, 60)
+#: What was typed stays in the form when it was refused.
+_FILLED_AGAIN: Final = ("reason", "phrase", "object_name", "suggestion", "session_minutes")
 
 
 class HoldPages:
@@ -58,6 +64,7 @@ class HoldPages:
         router.add_api_route("/holds/practice", self._practice, methods=post)
         router.add_api_route("/holds/{hold_id:int}", self._hold, methods=get)
         router.add_api_route("/holds/{hold_id:int}/state", self._hold_part, methods=get)
+        router.add_api_route("/holds/{hold_id:int}/objects", self._objects, methods=get)
         router.add_api_route("/holds/{hold_id:int}/script.sql", self._script, methods=get)
         router.add_api_route("/holds/{hold_id:int}/decide", self._decide, methods=post)
         router.add_api_route("/events", self._events, methods=get)
@@ -135,6 +142,10 @@ class HoldPages:
         visitor = await self._signin.visitor(request)
         return await self._show_hold(request, visitor, HoldId(hold_id), "_hold_state.html")
 
+    async def _objects(self, request: Request, hold_id: int) -> Response:
+        visitor = await self._signin.visitor(request)
+        return await self._show_hold(request, visitor, HoldId(hold_id), "_objects.html")
+
     async def _show_hold(
         self,
         request: Request,
@@ -168,6 +179,10 @@ class HoldPages:
             approvals=await services.approvals.of(hold_id),
             why_not=why_not(visitor.operator, hold.request),
             names=names_to_type(hold),
+            retry=may_be_retried(services, hold),
+            retry_s=services.settings.retry_timeout_s,
+            retry_until=hold.state == "approved" and any(g.hold_id == hold_id for g in await services.grants.open_ones()),
+            session_grants=[m for m in _SESSION_MINUTES if m * 60 <= services.settings.session_grant_max_s],
             phrase=services.settings.approval_phrase,
             suggested=next((f.suggestion for f in hold.request.findings if f.suggestion), "") or hold.request.script[:20_000],
             error=error,
@@ -191,6 +206,8 @@ class HoldPages:
         code: Annotated[str, Form(max_length=20)] = "",
         suggestion: Annotated[str, Form(max_length=20_000)] = "",
         break_glass: Annotated[bool, Form()] = False,
+        session_minutes: Annotated[int, Form(ge=0, le=1440)] = 0,
+        without_backup: Annotated[bool, Form()] = False,
     ) -> Response:
         visitor = await self._signin.changing(request)
         answer = Answer(
@@ -201,6 +218,8 @@ class HoldPages:
             object_name=object_name,
             suggestion=suggestion.replace("\r\n", "\n") if action == "return" else "",
             break_glass=break_glass,
+            session_grant_s=session_minutes * 60,
+            without_backup=without_backup,
         )
         if action == "return" and not answer.suggestion.strip():
             return await self._again(request, visitor, hold_id, "to return it, write the statement to send instead", 422)
@@ -216,7 +235,7 @@ class HoldPages:
 
     async def _again(self, request: Request, visitor: Visitor, hold_id: int, error: str, status: int) -> Response:
         form = await request.form()
-        filled = {k: v for k, v in form.items() if isinstance(v, str) and k in ("reason", "phrase", "object_name", "suggestion")}
+        filled = {k: v for k, v in form.items() if isinstance(v, str) and k in _FILLED_AGAIN}
         return await self._show_hold(request, visitor, HoldId(hold_id), "hold.html", error=error, status=status, filled=filled)
 
     # --- several ------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from proxy.console.sessions import Visitor
 from proxy.holds_json import iso
 from proxy.model import Hold
 from proxy.services import Services
+from proxy.sight_words import size
 
 STATIC: Final = files("proxy.console").joinpath("static")
 
@@ -89,15 +90,6 @@ def span(seconds: float) -> str:
     if whole < 48 * 3600:
         return f"{whole // 3600} h" + (f" {whole // 60 % 60} min" if whole // 60 % 60 else "")
     return f"{whole // 86400} days"
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def number(count: float) -> str:

@@ -25,6 +25,7 @@ from proxy.console.security import Guard
 from proxy.console.sessions import WebSessions
 from proxy.console.signin import NotAllowedError, NotSignedInError, SignIn
 from proxy.console.views import STATIC, Views
+from proxy.grants import UnknownGrantError
 from proxy.seams import AuditError, StoreError, UnknownHoldError
 from proxy.services import Services
 
@@ -116,8 +117,9 @@ def _add_errors(app: FastAPI, views: Views) -> None:
     async def not_allowed(request: Request, error: NotAllowedError) -> Response:
         return page(request, 403, "Not allowed", f"{str(error)[:1].upper()}{str(error)[1:]}.")
 
+    @app.exception_handler(UnknownGrantError)
     @app.exception_handler(UnknownHoldError)
-    async def unknown(request: Request, error: UnknownHoldError) -> Response:
+    async def unknown(request: Request, error: LookupError) -> Response:
         return page(request, 404, "Not found", "There is nothing of that name.")
 
     for kind in (StoreError, AuditError, RequestValidationError, StarletteHTTPException, HTTPException):

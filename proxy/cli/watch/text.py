@@ -17,6 +17,7 @@ from rich.text import Text
 from proxy.cli.watch.board import Board, Entry, Json, Row
 from proxy.console.script import SHOWN_CHARACTERS, Piece, one_line, pieces, unusual_characters
 from proxy.model import Hold, HoldState
+from proxy.sight_words import sight_lines
 
 SEVERITY: Final = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "green"}
 STATE: Final = {
@@ -146,8 +147,9 @@ def card(entry: Entry, review: Json | None, now: datetime) -> RenderableType:
     for statement in request.statements:
         facts.add("does", statement.kind + (f" on {', '.join(statement.relations)}" if statement.relations else ""), "bold")
     _rules(facts, hold, review or {})
-    for name in ("impact", "difference", "backup"):
-        _more(facts, name, entry.raw.get(name))
+    for name, line in sight_lines(entry.raw):
+        facts.add(name, line, "bold" if name in ("changed", "waits") else "")
+    _more(facts, "backup", entry.raw.get("backup"))
     _asked(facts, hold, now)
     group = (review or {}).get("group", {"ids": [], "why": ""})
     if len(group["ids"]) > 1:

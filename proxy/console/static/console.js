@@ -135,8 +135,7 @@ function listen() {
     const event = JSON.parse(message.data);
     count(event.pending);
     tell(event);
-    const standing = byId("standing");
-    if (standing && Number(standing.dataset.hold) === event.id) refresh(standing);
+    for (const part of document.querySelectorAll("[data-hold]")) if (Number(part.dataset.hold) === event.id) refresh(part);
     const list = byId("list");
     if (list && list.dataset.refresh.startsWith("/holds/list")) refresh(list);
   });
