@@ -21,6 +21,8 @@ from proxy.services import Services
 #: Lifetimes of API tokens to choose from, in days.
 TOKEN_DAYS: Final = (1, 7, 30, 90, 365)
 _DAY_S: Final = 86400.0
+#: What outlives a session (a token, a device, a first password, another operator) needs one that began no longer ago.
+FRESH_S: Final = 1800.0
 
 
 class PeoplePages:
@@ -43,6 +45,12 @@ class PeoplePages:
         router.add_api_route("/account/token", self._token, methods=["POST"])
         router.add_api_route("/account/token/revoke", self._revoke, methods=["POST"])
         return router
+
+    def _needs_fresh(self, visitor: Visitor) -> None:
+        """Whoever finds an open browser must not make himself a way to come back. Raises NotAllowedError."""
+        # In header mode the proxy proves each request.
+        if visitor.source != "header" and (self._services.clock.now() - visitor.began_at).total_seconds() > FRESH_S:
+            raise NotAllowedError("you signed in a while ago; for this, sign out and in again")
 
     async def _changed(self, visitor: Visitor, name: str, what: str) -> None:
         """On record before it is done. Raises AuditError."""
@@ -85,6 +93,7 @@ class PeoplePages:
     ) -> Response:
         visitor = await self._signin.changing(request)
         require(visitor, Role.ADMIN)
+        self._needs_fresh(visitor)
         name = name.strip()
         # Disabled ones, too: adding must not be a way around enabling. Names differ by more than their case.
         if name.casefold() in {p.operator.name.casefold() for p in await self._services.operators.people()}:
@@ -113,6 +122,8 @@ class PeoplePages:
         require(visitor, Role.ADMIN)
         if name == visitor.operator.name:
             return await self._show_people(request, visitor, error="another admin must do that to you", status=409)
+        if action in ("enable", "forget-second-factor"):
+            self._needs_fresh(visitor)
         operators = self._services.operators
         if name not in {p.operator.name for p in await operators.people()}:
             return await self._show_people(request, visitor, error=f"there is no operator {name}", status=404)
@@ -165,6 +176,8 @@ class PeoplePages:
         if visitor.operator.source != "local":
             raise NotAllowedError(f"your password is kept by {visitor.operator.source}, not here")
         person = next(p for p in await operators.people() if p.operator.name == visitor.operator.name)
+        if not person.has_password:
+            self._needs_fresh(visitor)
         try:
             if person.has_password and await operators.by_password(visitor.operator.name, current, self._signin.address(request)) is None:
                 return await self._show_account(request, visitor, error="the current password is wrong", status=403)
@@ -201,6 +214,7 @@ class PeoplePages:
                 await self._changed(visitor, name, "second factor removed")
                 await operators.remove_totp(name)
                 return await self._show_account(request, visitor, done="The second factor is removed.")
+            self._needs_fresh(visitor)
             if action != "confirm" or len(secret) < 16 or not await operators.confirm_totp(name, secret, code):
                 return await self._show_account(request, visitor, error="the code does not fit; try the next one", status=422, totp=secret)
             await self._changed(visitor, name, "second factor set up")
@@ -212,6 +226,7 @@ class PeoplePages:
         self, request: Request, name: Annotated[str, Form(max_length=120)], days: Annotated[int, Form(ge=1, le=3650)]
     ) -> Response:
         visitor = await self._signin.changing(request)
+        self._needs_fresh(visitor)
         try:
             await self._changed(visitor, visitor.operator.name, f"token {name.strip()} made")
             token = await self._services.operators.add_token(visitor.operator.name, name.strip(), days * _DAY_S)
