@@ -243,7 +243,13 @@ async def _count(services: Services, operator: Operator, hold: Hold, answer: Ans
     else:
         why = f"approval {len(before) + 1}"
         await services.audit.append(about(AuditEvent.APPROVAL, hold, operator=operator.name, reason=answer.reason, outcome=why))
-        await services.approvals.add(hold.id, operator.name, answer.reason.strip())
+        try:
+            await services.approvals.add(hold.id, operator.name, answer.reason.strip())
+        except StoreError:
+            # The same operator at the same time, from another browser: he counts once.
+            if operator.name not in [a.operator for a in await services.approvals.of(hold.id)]:
+                raise
+            await _refused(services, operator, hold, answer, ("already", "you have approved this already; another person must, too"))
         services.book.touch(hold)
     names = []
     for approval in await services.approvals.of(hold.id):

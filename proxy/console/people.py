@@ -22,6 +22,8 @@ from proxy.services import Services
 #: Lifetimes of API tokens to choose from, in days.
 TOKEN_DAYS: Final = (1, 7, 30, 90, 365)
 _DAY_S: Final = 86400.0
+#: What outlives a session (a token, a device, a first password, another operator) needs one that began no longer ago.
+FRESH_S: Final = 1800.0
 
 
 class PeoplePages:
@@ -45,6 +47,12 @@ class PeoplePages:
         router.add_api_route("/account/token", self._token, methods=["POST"])
         router.add_api_route("/account/token/revoke", self._revoke, methods=["POST"])
         return router
+
+    def _needs_fresh(self, visitor: Visitor) -> None:
+        """Whoever finds an open browser must not make himself a way to come back. Raises NotAllowedError."""
+        # In header mode the proxy proves each request.
+        if visitor.source != "header" and (self._services.clock.now() - visitor.began_at).total_seconds() > FRESH_S:
+            raise NotAllowedError("you signed in a while ago; for this, sign out and in again")
 
     # --- all operators ------------------------------------------------------------------------------------------
 
@@ -81,6 +89,7 @@ class PeoplePages:
     ) -> Response:
         visitor = await self._signin.changing(request)
         require(visitor, Role.ADMIN)
+        self._needs_fresh(visitor)
         name = name.strip()
         scope = Scope(_words(databases), max_severity, _words(database_roles), may_skip_backup)
         try:
@@ -100,6 +109,8 @@ class PeoplePages:
         require(visitor, Role.ADMIN)
         if name == visitor.operator.name:
             return await self._show_people(request, visitor, error="another admin must do that to you", status=409)
+        if action in ("enable", "forget-second-factor"):
+            self._needs_fresh(visitor)
         by = visitor.operator.name
         try:
             match action:
@@ -152,6 +163,8 @@ class PeoplePages:
         if visitor.operator.source != "local":
             raise NotAllowedError(f"your password is kept by {visitor.operator.source}, not here")
         person = next(p for p in await operators.people() if p.operator.name == visitor.operator.name)
+        if not person.has_password:
+            self._needs_fresh(visitor)
         try:
             if person.has_password and await operators.by_password(visitor.operator.name, current, self._signin.address(request)) is None:
                 return await self._show_account(request, visitor, error="the current password is wrong", status=403)
@@ -186,6 +199,7 @@ class PeoplePages:
                     return await self._show_account(request, visitor, error="the code is wrong, or was used before", status=403)
                 await self._changes.remove_second_factor(name, name)
                 return await self._show_account(request, visitor, done="The second factor is removed.")
+            self._needs_fresh(visitor)
             if action != "confirm" or len(secret) < 16 or not await self._changes.confirm_second_factor(name, name, secret, code):
                 return await self._show_account(request, visitor, error="the code does not fit; try the next one", status=422, totp=secret)
         except LockedOutError:
@@ -196,6 +210,7 @@ class PeoplePages:
         self, request: Request, name: Annotated[str, Form(max_length=120)], days: Annotated[int, Form(ge=1, le=3650)]
     ) -> Response:
         visitor = await self._signin.changing(request)
+        self._needs_fresh(visitor)
         try:
             token = await self._changes.add_token(visitor.operator.name, visitor.operator.name, name.strip(), days * _DAY_S)
         except OperatorError as error:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from proxy.audit.chain import Record
@@ -129,7 +129,11 @@ class RecordPages:
             "text": text, "event": event, "role": role, "database": database, "operator": operator, "hold": hold, "since": since,
             "until": until,
         }  # fmt: skip
-        found = islice(search(self._services.audit.path, _wanted(filters, None)), _EXPORTED)
+        try:
+            wanted = _wanted(filters, None)
+        except ValueError as problem:
+            raise HTTPException(422, str(problem)) from None
+        found = islice(search(self._services.audit.path, wanted), _EXPORTED)
         lines = as_csv(found) if format == "csv" else _as_lines(found)
         headers = {"Content-Disposition": f'attachment; filename="audit.{format}"'}
         # Starlette takes a plain iterator into a thread, so that a long file keeps nobody waiting.

@@ -21,6 +21,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT_BYTES: Final = 256 << 10
+#: Of an address and its headers; a cookie, a token and what proxies add are far from it.
+HEAD_LIMIT_BYTES: Final = 32 << 10
 _CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -85,9 +87,15 @@ class Guard:
         await (response or self._app)(scope, receive, with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if (
+            sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"]) + len(scope["query_string"])
+            > HEAD_LIMIT_BYTES
+        ):
+            return _problem(431, "too large", f"an address and its headers have at most {HEAD_LIMIT_BYTES} bytes", scope, close=True)
         size = headers.get("content-length", "0")
         if not (size.isascii() and size.isdigit()) or int(size) > BODY_LIMIT_BYTES or "transfer-encoding" in headers:
-            return _problem(413, "too large", f"a body has a length, and at most {BODY_LIMIT_BYTES} bytes", scope)
+            # What comes after it on this connection may be body or request, by whom one asks: nobody reads it.
+            return _problem(413, "too large", f"a body has a length, and at most {BODY_LIMIT_BYTES} bytes", scope, close=True)
         if scope["path"] not in _OPEN:
             if not self._is_ours(headers.get("host", "")):
                 return _problem(421, "not this host", "the console is not known under this name; set console_url to the one it has", scope)
@@ -117,11 +125,12 @@ class Guard:
         return urlsplit(origin).netloc == headers.get("host", "")
 
 
-def _problem(status: int, title: str, detail: str, scope: Scope) -> Response:
+def _problem(status: int, title: str, detail: str, scope: Scope, *, close: bool = False) -> Response:
+    headers = {"Connection": "close"} if close else None
     if scope["path"].startswith("/api/"):
         body = {"title": title, "status": status, "detail": detail}
-        return JSONResponse(body, status, media_type="application/problem+json")
-    return PlainTextResponse(f"{title}: {detail}\n", status)
+        return JSONResponse(body, status, headers, media_type="application/problem+json")
+    return PlainTextResponse(f"{title}: {detail}\n", status, headers)
 
 
 class RateLimit:

@@ -19,13 +19,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from proxy.attempts import network
-from proxy.console.security import SECURITY_HEADERS, is_from
+from proxy.console.security import HEAD_LIMIT_BYTES, SECURITY_HEADERS, is_from
 
 #: From the first byte, or from the last answer, to the end of a request's headers; and from there to the end of its body.
 HEAD_S: Final = 10.0
 BODY_S: Final = 30.0
-#: Of headers; a cookie, a token and what proxies add are far from it.
-HEAD_LIMIT_BYTES: Final = 32 << 10
 CONNECTIONS: Final = 1000
 #: Browsers open six, and one for the events of each page.
 CONNECTIONS_OF_ONE: Final = 200

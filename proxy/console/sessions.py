@@ -27,12 +27,14 @@ class Visitor:
     Attributes:
         csrf: must come back with everything that changes something.
         source: "password", "token", "oidc" or "header".
+        began_at: when he proved who he is.
     """
 
     operator: Operator
     csrf: str
     session_id: str
     source: str
+    began_at: datetime
 
     def owns(self, csrf: str) -> bool:
         return hmac.compare_digest(self.csrf.encode(), csrf.encode())
@@ -77,7 +79,7 @@ class WebSessions:
                     source=source,
                 )
             )
-        return Visitor(operator, csrf, session_id, source)
+        return Visitor(operator, csrf, session_id, source, now)
 
     async def find(self, session_id: str) -> Visitor | None:
         """None when it is over, or its operator is gone or disabled. Raises StoreError."""
@@ -95,7 +97,8 @@ class WebSessions:
             if now - seen > timedelta(seconds=_SEEN_EVERY_S):
                 await connection.execute(update(web_sessions).where(web_sessions.c.id_sha256 == digest).values(seen_at=now.isoformat()))
         operator = await self._operators.get(row.operator)
-        return None if operator is None else Visitor(operator, row.csrf, session_id, row.source)
+        began_at = datetime.fromisoformat(row.created_at)
+        return None if operator is None else Visitor(operator, row.csrf, session_id, row.source, began_at)
 
     async def of(self, visitor: Visitor) -> list[SignedIn]:
         """All browsers of the visitor's operator whose sessions are not over, the one he sits at first. Raises StoreError."""
