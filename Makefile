@@ -4,7 +4,7 @@ BIN := .venv/bin
 UPSTREAM ?=
 RUN_ARGS ?=
 
-.PHONY: help run demo test check integration bench fmt docs lock clean
+.PHONY: help run demo test check integration browser bench screenshots fmt docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test: .venv/developer tests/node/node_modules/installed ## all tests, those with
 integration: .venv/developer tests/node/node_modules/installed ## only the tests with real servers
 	$(BIN)/python -m pytest tests/integration
 
+browser: .venv/developer tests/node/node_modules/installed ## only the tests in Chromium
+	$(BIN)/python -m pytest tests/browser
+
 check: .venv/developer ## what CI checks beside the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,6 +60,9 @@ fmt: .venv/developer ## format the code
 
 docs: .venv/developer ## write the generated pages
 	$(BIN)/python -m tools.docs
+
+screenshots: .venv/developer ## take the pictures in docs/images anew
+	$(BIN)/python -m tools.screenshots
 
 bench: .venv/developer ## measure against pgbouncer and haproxy; see docs/performance.md
 	$(BIN)/python -m benchmarks

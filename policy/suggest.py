@@ -23,6 +23,11 @@ def suggest(finding: Finding, statement: str, script_creates: frozenset[str]) ->
     return "" if found == statement else found
 
 
+def _with(statement: str, end: str) -> str:
+    """On a line of its own behind a comment, which would swallow it: the statement would then be as dangerous as before."""
+    return f"{statement}\n{end}" if "--" in statement.rpartition("\n")[2] else f"{statement} {end}"
+
+
 def _drop_table(statement: str, relations: tuple[str, ...], creates: frozenset[str]) -> str:
     if len(relations) != 1:
         return ""
@@ -37,7 +42,7 @@ def _bounded(statement: str, relations: tuple[str, ...], creates: frozenset[str]
     match = re.fullmatch(
         rf"(DELETE{_SPACE}FROM{_SPACE}\S+|UPDATE{_SPACE}\S+{_SPACE}SET{_SPACE}.*?)(?:{_SPACE}WHERE\b.*)?", statement, re.I | re.S
     )
-    return f"{match[1]} WHERE id = …" if match and " returning " not in match[1].lower() else ""
+    return _with(match[1], "WHERE id = …") if match and " returning " not in match[1].lower() else ""
 
 
 def _truncate(statement: str, relations: tuple[str, ...], creates: frozenset[str]) -> str:
@@ -60,7 +65,7 @@ def _drop_index(statement: str, relations: tuple[str, ...], creates: frozenset[s
 
 
 def _detach(statement: str, relations: tuple[str, ...], creates: frozenset[str]) -> str:
-    return f"{statement} CONCURRENTLY" if re.search(r"DETACH\s+PARTITION\s+\S+$", statement, re.I) else ""
+    return _with(statement, "CONCURRENTLY") if re.search(r"DETACH\s+PARTITION\s+\S+$", statement, re.I) else ""
 
 
 def _constraint(statement: str, relations: tuple[str, ...], creates: frozenset[str]) -> str:
@@ -73,7 +78,7 @@ def _constraint(statement: str, relations: tuple[str, ...], creates: frozenset[s
     if named is None:
         return ""
     if named[2].upper() in ("FOREIGN", "CHECK"):
-        return f"{statement} NOT VALID; ALTER TABLE {table} VALIDATE CONSTRAINT {named[1]}"
+        return f"{_with(statement, 'NOT VALID')}; ALTER TABLE {table} VALIDATE CONSTRAINT {named[1]}"
     kind = "PRIMARY KEY" if named[2].upper() == "PRIMARY" else "UNIQUE"
     index = f"CREATE UNIQUE INDEX CONCURRENTLY {named[1]} ON {table} (…)"
     return f"{index}; ALTER TABLE {table} ADD CONSTRAINT {named[1]} {kind} USING INDEX {named[1]}"

@@ -30,7 +30,7 @@ class Views:
         self._jinja = Environment(
             loader=PackageLoader("proxy.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self._jinja.filters.update(plain=plain, line=one_line, iso=iso, ago=self._ago, span=span, size=size, number=number)
+        self._jinja.filters.update(plain=plain, line=one_line, flat=flat, iso=iso, ago=self._ago, span=span, size=size, number=number)
         self._jinja.globals.update(
             version=version("pghold"),
             # Browsers may keep a static file for ever: its name changes with its content.
@@ -58,6 +58,11 @@ class Views:
             **values,
         )
         return HTMLResponse(html, status)
+
+
+def flat(script: str) -> str:
+    """A script on one line of a list, with the ends of its lines marked: else what follows a comment looks like a part of it."""
+    return one_line(script[:4000].strip().replace("\n", " ⏎ "))
 
 
 def title_of(hold: Hold) -> str:

@@ -31,7 +31,7 @@ AXE = Path(__file__).parents[1] / "node" / "node_modules" / "axe-core" / "axe.mi
 #: A page that says no is an answer; Chromium notes it as an error.
 _ANSWERED_NO = re.compile(r"Failed to load resource: the server responded with a status of (4\d\d) ")
 #: What Chromium says of a stream or a part when the server is gone, which tests of restarts bring about.
-_UNREACHABLE = re.compile(r"Failed to load resource: net::ERR_|net::ERR_(CONNECTION|INCOMPLETE|ABORTED)")
+_UNREACHABLE = re.compile(r"Failed to load resource: net::ERR_|net::ERR_(CONNECTION|INCOMPLETE|ABORTED)|^htmx:(afterRequest|sendError)")
 
 
 @contextmanager

@@ -172,3 +172,11 @@ def test_a_viewer_sees_the_list_and_nothing_to_decide_with(
         page.goto(f"/holds/{ids[0]}")
         expect(page.get_by_text("You cannot decide this: the role viewer may not decide.")).to_be_visible()
         expect(page.get_by_role("button", name=re.compile("Approve|Deny|Return"))).to_have_count(0)
+
+
+def test_what_follows_a_comment_does_not_look_like_a_part_of_it(window: Window, pghold: Pghold, table: str) -> None:
+    with waiting(pghold, (f"-- harmless, a SELECT\nDROP TABLE {table}", {})) as (hold_id,):
+        page = window.live("/holds")
+        expect(page.locator(f"#hold-{hold_id} .text")).to_have_text(f"-- harmless, a SELECT ⏎ DROP TABLE {table}")
+        page.goto(f"/audit?hold={hold_id}")
+        expect(page.locator("tbody code").first).to_have_text(f"-- harmless, a SELECT ⏎ DROP TABLE {table}")

@@ -189,3 +189,22 @@ def test_fields_of_a_hold_keep_what_was_typed_while_its_state_is_refreshed(open_
     expect(page.locator("#standing")).to_contain_text("done")
     client.join(10)
     assert "approved" in events(careful, hold_id)
+
+
+def test_a_dozen_pages_of_one_browser_are_all_live_and_the_next_takes_over_when_one_is_closed(window: Window, pghold: Pghold) -> None:
+    """A browser opens six connections to a host: a stream of events for each page would leave none for the seventh."""
+    window.live("/holds")
+    pages = [window.page, *(window.context.new_page() for _ in range(11))]
+    for page in pages[1:]:
+        page.goto("/holds")
+        page.wait_for_selector("body[data-connected]")
+    client, hold_id = held(pghold, "DROP SCHEMA nowhere")
+    for page in pages:
+        expect(page.locator(f"#row-{hold_id}")).to_be_visible()
+        expect(page.locator("#pending-count")).to_have_text("1")
+    # The one that has the stream goes.
+    pages.pop(0).close()
+    pghold.deny(hold_id, "no")
+    for page in pages:
+        expect(page.locator(f"#row-{hold_id}")).to_be_hidden()
+    client.join(10)

@@ -392,3 +392,19 @@ def test_policy_decides_about_what_cannot_be_analysed(action: Verdict, expected:
     engine = Engine(view=View((RuleAction(("unanalysable",), action, reason="because"),)))
     for script in (b"DROP TALBE x", b"SELECT '\xff'"):
         assert engine.judge(script, Context()).verdict is expected
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "UPDATE t SET a = 0 -- only the test tenant",
+        "UPDATE t SET a = 0 -- WHERE tenant = 7",
+    ],
+)
+def test_a_suggestion_is_not_swallowed_by_a_comment_at_the_end(script: str) -> None:
+    judgement = Engine(profile=Profile.STRICT).judge(script.encode(), Context(profile=Profile.STRICT))
+    suggestions = [f.suggestion for f in judgement.findings if f.suggestion]
+    assert suggestions
+    for suggestion in suggestions:
+        added = suggestion.rpartition("\n")[2]
+        assert added == "WHERE id = …", suggestion

@@ -118,10 +118,9 @@ function count(pending) {
   document.title = document.title.replace(/^(\(\d+\) )?/, pending ? `(${pending}) ` : "").replace(/ \(\d+\)(?= ·)/, "");
 }
 
-function listen() {
-  const source = new EventSource(body.dataset.live);
-  source.addEventListener("hello", (message) => {
-    const { pending, who, csrf } = JSON.parse(message.data);
+/** What this page does about what came over the stream, whichever page of the browser holds it. */
+const heard = {
+  hello({ pending, who, csrf }) {
     if (who !== body.dataset.who) { location.reload(); return; }
     // After a new sign-in elsewhere the forms here are of the new session.
     for (const field of document.querySelectorAll("input[name=csrf]")) field.value = csrf;
@@ -130,28 +129,59 @@ function listen() {
     body.dataset.connected = "";
     count(pending);
     for (const part of document.querySelectorAll("[data-refresh]")) refresh(part);
-  });
-  source.addEventListener("hold", (message) => {
-    const event = JSON.parse(message.data);
+  },
+  hold(event) {
     count(event.pending);
     tell(event);
     for (const part of document.querySelectorAll("[data-hold]")) if (Number(part.dataset.hold) === event.id) refresh(part);
     const list = byId("list");
     if (list && list.dataset.refresh.startsWith("/holds/list")) refresh(list);
-  });
-  source.addEventListener("error", () => {
+  },
+  lost({ refused }) {
     delete body.dataset.connected;
-    if (source.readyState !== EventSource.CLOSED) { byId("offline").hidden = false; return; }
-    // Refused, not lost: a stream does not say why.
-    setTimeout(listen, 3000);
+    byId("signed-out").hidden = !refused;
+    byId("offline").hidden = refused;
+  },
+};
+
+function stream(say) {
+  const source = new EventSource(body.dataset.live);
+  for (const kind of ["hello", "hold"]) source.addEventListener(kind, (message) => say(kind, JSON.parse(message.data)));
+  source.addEventListener("error", () => {
+    say("lost", { refused: false });
+    if (source.readyState !== EventSource.CLOSED) return;
+    // Refused, and a stream does not say why.
+    setTimeout(() => stream(say), 3000);
     const probe = new AbortController();
     fetch(body.dataset.live, { signal: probe.signal }).then((answer) => {
       probe.abort();
-      byId("signed-out").hidden = answer.status !== 401;
-      byId("offline").hidden = answer.status === 401;
-    }, () => { byId("offline").hidden = false; });
+      say("lost", { refused: answer.status === 401 });
+    }, () => {});
   });
   window.addEventListener("pagehide", () => source.close(), { once: true });
+}
+
+/**
+ * One stream for all pages of a browser: it opens six connections to a host at most (HTTP/1.1), and with a stream for each the
+ * seventh page would never load. Whoever has the lock holds it and passes on what comes; when that page goes, the next one does.
+ */
+function listen() {
+  if (!navigator.locks) { stream((kind, data) => heard[kind](data)); return; } // plain http from elsewhere than this machine
+  const others = new BroadcastChannel("pghold");
+  let hello = null; // what a page that comes later is told; only where the stream is
+  others.addEventListener("message", ({ data: [kind, data] }) => {
+    if (kind !== "ask") heard[kind](data);
+    else if (hello) others.postMessage(["hello", hello]);
+  });
+  others.postMessage(["ask", null]);
+  navigator.locks.request("pghold-events", () => {
+    stream((kind, data) => {
+      hello = kind === "hello" ? data : kind === "lost" ? null : hello && { ...hello, pending: data.pending };
+      heard[kind](data);
+      others.postMessage([kind, data]);
+    });
+    return new Promise(() => {});
+  });
 }
 
 // --- keys -----------------------------------------------------------------------------------------------------------
