@@ -428,7 +428,7 @@ def test_guesses_at_the_psql_console_lock_the_guesser_out(house: House) -> None:
         console(house, "locked", "wrong")
 
 
-@pytest.mark.parametrize("loss", ["disable", "remove", "role", "token"])
+@pytest.mark.parametrize("loss", ["disable", "remove", "role", "token", "password"])
 def test_an_open_psql_console_loses_what_its_operator_loses(house: House, loss: str) -> None:
     admin = Browser(house.proxy)
     name = f"psql-{loss}"
@@ -446,6 +446,9 @@ def test_an_open_psql_console_loses_what_its_operator_loses(house: House, loss: 
         if loss == "token":
             owner = Browser(house.proxy, found[1])
             owner.post("/account/token/revoke", name="first")
+        elif loss == "password":
+            owner = Browser(house.proxy, found[1])
+            assert owner.post("/account/password", new="correct horse battery", again="correct horse battery").status_code == 200
         else:
             admin.post("/people/change", name=name, action=loss)
         with pytest.raises(psycopg.OperationalError, match="changed, ended or taken back"):

@@ -92,6 +92,12 @@ async def test_a_body_that_drips_is_cut_off(start: Start) -> None:
     assert b"200 OK" in await say(port, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"x" * 60, b"x" * 40, pause_s=0.05)
 
 
+async def test_a_body_has_longer_than_the_headers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_S", 20.0)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\nConnection: close\r\n\r\n"
+    assert b"200 OK" in await say(await start(), head, *(b"x" for _ in range(20)), pause_s=0.05)
+
+
 async def test_a_connection_that_is_kept_is_not_kept_for_ever(start: Start) -> None:
     answer = await say(await start(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1
