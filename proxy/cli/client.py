@@ -36,9 +36,32 @@ def find_token(data_dir: Path | None = None) -> str:
 
 
 def base_url(console: str | None) -> str:
-    """The console's address: given, PGHOLD_CONSOLE, or the default."""
+    """The console's address: given, PGHOLD_CONSOLE, or the default. Raises ClientError."""
     base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
-    return base if "://" in base else f"http://{base}"
+    base = base if "://" in base else f"http://{base}"
+    try:
+        good = httpx.URL(base).scheme in ("http", "https") and bool(httpx.URL(base).host)
+    except (httpx.InvalidURL, ValueError):
+        good = False
+    if not good:
+        raise ClientError(f"{printable(base)[:200]}: expected HOST:PORT or http://HOST:PORT (--console, PGHOLD_CONSOLE)", 2)
+    return base
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """The header that proves who asks. Raises ClientError."""
+    secret = token or find_token()
+    if not secret.isascii() or not secret.isprintable():
+        raise ClientError("the operator's token has characters that no token has", 4)
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def json_of(response: httpx.Response, address: str) -> Any:  # any: JSON, checked by what reads it
+    """Raises ClientError when something else than pghold answers."""
+    try:
+        return response.json()
+    except ValueError:
+        raise ClientError(f"what answers at {address} is no pghold console") from None
 
 
 class Client:
@@ -46,9 +69,7 @@ class Client:
 
     def __init__(self, console: str | None = None, token: str | None = None) -> None:
         self._base = base_url(console)
-        self._http = httpx.Client(
-            base_url=self._base, headers={"Authorization": f"Bearer {token or find_token()}"}, timeout=30, trust_env=False
-        )
+        self._http = httpx.Client(base_url=self._base, headers=authorization(token), timeout=30, trust_env=False)
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:  # any: JSON, checked by what reads it
         """The answer's JSON. Raises ClientError."""
@@ -60,7 +81,7 @@ class Client:
             ) from None
         if response.status_code >= 400:
             raise refused(response)
-        return response.json() if response.content else None
+        return json_of(response, self._base) if response.content else None
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Holds as they change. Raises ClientError when the console goes away."""

@@ -197,4 +197,6 @@ def watch(
     from proxy.cli.watch.app import WatchApp
     from proxy.cli.watch.feed import Feed
 
-    WatchApp(Feed(console, token)).run()
+    app = WatchApp(Feed(console, token))
+    app.run()
+    raise typer.Exit(app.return_code or 0)

@@ -333,3 +333,19 @@ def test_help_and_usage(cli: Cli, tmp_path: Path) -> None:
     assert cli("operator", "add", "x", "--max-severity", "extreme").returncode == 2
     assert cli("approve", "--phrase", PHRASE, "--reason", "x").returncode == 2
     assert cli("approve", "0", "--phrase", PHRASE, "--reason", "x").returncode == 2
+
+
+@pytest.mark.parametrize("console", ["http://[", "ftp://127.0.0.1", "http://", "127.0.0.1:99999", "not a host:1", "\x1b]0;x"])
+def test_a_wrong_address_is_told_in_one_line(cli: Cli, pghold: Pghold, console: str) -> None:
+    for command in (("holds",), ("operator", "list")):
+        done = cli(*command, "--console", console)
+        assert done.returncode in (1, 2)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("pghold: ")
+        assert "\x1b" not in done.stderr
+
+
+def test_a_token_that_can_be_none_is_told_in_one_line(cli: Cli) -> None:
+    for token in ("t\u00f6ken", "a\nb: c"):
+        done = cli("holds", "--token", token)
+        assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)

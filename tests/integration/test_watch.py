@@ -37,6 +37,12 @@ def screen_text(app: Any) -> str:
     return "\n".join(strip.text for strip in lines[:height])
 
 
+async def settled(app: WatchApp, pilot: Pilot[Any]) -> str:
+    """The same, once nothing is left to be drawn."""
+    await pilot.pause()
+    return screen_text(app)
+
+
 @asynccontextmanager
 async def watching(proxy: Pghold, size: tuple[int, int] = (100, 24), token: str = "") -> AsyncIterator[tuple[WatchApp, Pilot[Any]]]:
     app = WatchApp(Feed(proxy.console, token or proxy.token))
@@ -54,7 +60,7 @@ def held(proxy: Pghold, script: str, **options: str) -> tuple[Client, int]:
 
 async def fill(app: WatchApp, pilot: Pilot[Any], **fields: str) -> None:
     """Type into the dialog that is coming, and send it."""
-    await until(pilot, lambda: isinstance(app.screen, DecideDialog) and app.screen.query(Input))
+    await until(pilot, lambda: isinstance(app.screen, DecideDialog) and app.screen.query("#send"))
     for name, value in fields.items():
         app.screen.query_one(f"#{name}", Input).value = value
     app.screen.query_one("#send", Button).press()
@@ -290,25 +296,25 @@ async def test_the_text_of_a_stranger_does_nothing_to_the_terminal(pghold: Pghol
     client, _ = held(pghold, script, application_name="[red]\u202eevil\u200b")
     async with watching(pghold, size) as (app, pilot):
         await rows(app, pilot, 1)
-        seen = [screen_text(app)]
+        seen = [await settled(app, pilot)]
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, HoldScreen) and "Hold" in screen_text(app))
-        seen.append(screen_text(app))
+        seen.append(await settled(app, pilot))
         await pilot.press("G")
         await until(pilot, lambda: "U+202E" in screen_text(app))
-        seen.append(screen_text(app))
+        seen.append(await settled(app, pilot))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, DecideDialog) and app.screen.query(Input))
-        seen.append(screen_text(app))
+        seen.append(await settled(app, pilot))
         await fill(app, pilot, reason=f"no {HOSTILE}")
         await until(pilot, lambda: told(app))
         await pilot.press("q", "o")
         await until(pilot, lambda: "denied" in screen_text(app))
-        seen.append(screen_text(app))
+        seen.append(await settled(app, pilot))
     text = "\n".join(seen)
     for character in ("\x1b", "\x07", "\u202e", "\u200b", "\u0301" * 3):
         assert character not in text
-    assert all(cells == size[0] for cells in map(_cells, text.split("\n"))), "every line is as wide as the terminal"
+    assert [line for line in text.split("\n") if _cells(line) != size[0]] == [], "every line is as wide as the terminal"
     client.join(10)
 
 
@@ -361,8 +367,8 @@ async def test_a_thousand_holds_do_not_stall_it(postgres18: PostgresServer, tabl
                 if number % 25 == 0:
                     await pilot.pause()
             await until(pilot, lambda: len(app.board.pending) == 1000, 60)
-            found = await rows(app, pilot, 50)
-            assert sum(len(r.ids) for r in found) == 1000
+            await until(pilot, lambda: sum(len(r.ids) for r in app.screen.query_one(HoldList).rows) == 1000)
+            await rows(app, pilot, 50)
             lines = 0
 
             def counted(y: int, draw: Callable[[int], Any] = app.screen.query_one(HoldList).render_line) -> Any:

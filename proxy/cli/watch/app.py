@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -64,8 +64,9 @@ class HoldCard(VerticalScroll, can_focus=True):
         self._hold_id = hold_id
         self.draw()
         if hold_id is not None:
-            self.run_worker(self._ask(hold_id), name="review", group="review", exclusive=True)
+            self._ask(hold_id)
 
+    @work(group="review", exclusive=True)
     async def _ask(self, hold_id: int) -> None:
         await asyncio.sleep(_REST_S)
         try:
@@ -231,7 +232,7 @@ class ListScreen(Screen[None]):
         board = self._watch.board
         board.shows_ended = not board.shows_ended
         if board.shows_ended:
-            self.run_worker(self._watch.fetch_ended(), name="ended", group="ended", exclusive=True)
+            self._watch.fetch_ended()
         self._watch.tell_status()
         self.list.renew()
 
@@ -292,7 +293,7 @@ class WatchApp(App[None]):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
-        self.run_worker(self._follow(), name="follow", exclusive=True, group="follow")
+        self._follow()
 
     async def on_unmount(self) -> None:
         await self.feed.close()
@@ -302,6 +303,7 @@ class WatchApp(App[None]):
 
     # --- news ---------------------------------------------------------------------------------------------------
 
+    @work(group="follow", exclusive=True)
     async def _follow(self) -> None:
         failures = 0
         while True:
@@ -317,7 +319,8 @@ class WatchApp(App[None]):
                     self.exit(return_code=error.exit_code, message=f"pghold: {error}")
                     return
                 self._problem = str(error)
-            self.tell_status()
+            self.board.is_known = False
+            self._redraw()
             await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
             failures += 1
 
@@ -332,6 +335,7 @@ class WatchApp(App[None]):
                 self.board.forget(number)
             self._changed.add(number)
         self._problem = ""
+        self.board.is_known = True
         if self.board.fresh:
             self.bell()
         self._redraw()
@@ -360,6 +364,7 @@ class WatchApp(App[None]):
         if isinstance(self.screen, ListScreen | HoldScreen):
             self.screen.tick()
 
+    @work(group="ended", exclusive=True)
     async def fetch_ended(self) -> None:
         try:
             for raw in await self.feed.newest(_ENDED_SHOWN):
@@ -400,8 +405,9 @@ class WatchApp(App[None]):
             entry = self.board.entry(ids[0])
             self._tell(_ended(entry) if entry is not None else f"hold {ids[0]} does not wait any more", "warning")
             return
-        self.run_worker(self._decide(entries, approve), name="decide", group="decide", exclusive=True)
+        self._decide(entries, approve)
 
+    @work(group="decide", exclusive=True)
     async def _decide(self, entries: list[Entry], approve: bool) -> None:
         ids = [int(e.hold.id) for e in entries]
         self.board.fresh -= set(ids)

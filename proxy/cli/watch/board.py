@@ -65,11 +65,13 @@ class Row:
 class Board:
     """
     Attributes:
+        is_known: what waits is known; False until it was asked for, and while the console is away.
         fresh: holds that nobody at this terminal has looked at.
         marked: holds to decide together.
         opened: leading ids of groups that are shown in full.
     """
 
+    is_known: bool = False
     words: str = ""
     shows_ended: bool = False
     pending: dict[int, Entry] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -31,7 +31,11 @@ class DecideDialog(ModalScreen[list[Json] | None]):
         send: posts the answer; raises ClientError.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", priority=True),
+        # Before the field gets it: what is typed ahead, or by a program, then reaches the next field.
+        Binding("enter", "next", "Next", priority=True, show=False),
+    ]
     CSS = """
     DecideDialog { align: center middle; }
     #box { width: 100%; max-width: 76; height: auto; max-height: 100%; padding: 0 1; border: round $accent; background: $surface; }
@@ -115,15 +119,18 @@ class DecideDialog(ModalScreen[list[Json] | None]):
     def _back(self) -> None:
         self.dismiss(None)
 
-    @on(Input.Submitted)
-    def _next(self, event: Input.Submitted) -> None:
+    def action_next(self) -> None:
         """Enter leads to the next field, and from the last one on."""
-        inputs = list(self.query(Input))
-        later = inputs[inputs.index(event.input) + 1 :]
+        focused, inputs = self.focused, list(self.query(Input))
+        if isinstance(focused, Button):
+            focused.press()
+            return
+        later = inputs[inputs.index(focused) + 1 :] if isinstance(focused, Input) else inputs
         if later:
-            later[0].focus()
+            self.set_focus(later[0])
         else:
-            self._answer()
+            # In the field's own turn, when it has taken in all that was typed.
+            inputs[-1].call_later(self._answer)
 
     @on(Button.Pressed, "#send")
     def _answer(self) -> None:
@@ -131,8 +138,9 @@ class DecideDialog(ModalScreen[list[Json] | None]):
             self.dismiss([{"id": self.ids[0], "error": self._late}])
         elif not self._sending:
             self._sending = True
-            self.run_worker(self._ask(), name="decide")
+            self._ask()
 
+    @work
     async def _ask(self) -> None:
         try:
             results = await self._send(self._body())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from proxy.cli.client import ClientError, base_url, find_token, refused
+from proxy.cli.client import ClientError, authorization, base_url, json_of, refused
 
 Json = dict[str, Any]  # any: JSON, checked by what reads it
 
@@ -24,9 +24,7 @@ class Feed:
 
     def __init__(self, console: str | None = None, token: str | None = None) -> None:
         self.address = base_url(console)
-        self._http = httpx.AsyncClient(
-            base_url=self.address, headers={"Authorization": f"Bearer {token or find_token()}"}, timeout=30, trust_env=False
-        )
+        self._http = httpx.AsyncClient(base_url=self.address, headers=authorization(token), timeout=30, trust_env=False)
         #: What the console's clock is ahead of ours.
         self.skew_s = 0.0
 
@@ -41,7 +39,7 @@ class Feed:
         self._compare_clocks(response)
         if response.status_code >= 400:
             raise refused(response)
-        return response.json()
+        return json_of(response, self.address)
 
     def _lost(self, error: httpx.HTTPError) -> ClientError:
         return ClientError(f"cannot reach the console at {self.address}: {error or type(error).__name__}")
@@ -94,6 +92,8 @@ class Feed:
                 if response.status_code >= 400:
                     await response.aread()
                     raise refused(response)
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise ClientError(f"what answers at {self.address} is no pghold console")
                 yield None
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):

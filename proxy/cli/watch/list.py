@@ -113,10 +113,13 @@ class HoldList(ScrollView, can_focus=True):
         else:
             text = row_text(self.rows[index], self._board, self._now(), width)
             if index == self.cursor:
-                text.stylize(_CURSOR)
+                # Colours turned around are hard to read.
+                text = Text(text.plain, _CURSOR)
         return Strip(text.render(self.app.console)).adjust_cell_length(width, self.rich_style).apply_style(self.rich_style)
 
     def _nothing(self) -> str:
+        if not self._board.is_known:
+            return "  What waits is not known: no connection."
         if self._board.words:
             return "  No hold fits the filter; Escape clears it."
         return "  No hold has ended yet." if self._board.shows_ended else "  Nothing waits."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from rich.cells import cell_len
@@ -38,7 +38,8 @@ _VALUE_CHARACTERS: Final = 2000
 
 def safe(text: str, limit: int = 500) -> str:
     """On one line, with everything that hides shown by its code."""
-    shown = _calm(one_line(text, limit))
+    # A script can be very long, and most of it is not shown.
+    shown = _calm(one_line(text[: 20 * limit], limit))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -158,9 +159,7 @@ def card(entry: Entry, review: Json | None, now: datetime) -> RenderableType:
         facts.add("before", f"hold {one['id']} {one['state']} by {one['operator']}: {one['reason']}", "dim")
     for number, value in enumerate(request.parameters, 1):
         facts.add(f"${number}", "NULL" if value is None else value)
-    script = Text()
-    _script(script, request.script, [f.span for f in request.findings])
-    return RenderGroup(_title(hold, now), facts.table, Text(), script)
+    return RenderGroup(_title(hold, now), facts.table, Text(), _script(request.script, tuple(f.span for f in request.findings)))
 
 
 def _title(hold: Hold, now: datetime) -> Text:
@@ -241,7 +240,10 @@ def _more(facts: _Facts, name: str, value: object) -> None:
         facts.add(name, str(value))
 
 
-def _script(text: Text, script: str, spans: Iterable[tuple[int, int]]) -> None:
+@lru_cache(maxsize=8)
+def _script(script: str, spans: tuple[tuple[int, int], ...]) -> Text:
+    """Drawn every second, while it never changes."""
+    text = Text()
     unusual = unusual_characters(script)
     if unusual:
         text.append("The text hides something: " + ", ".join(safe(u, 80) for u in unusual[:20]) + "\n", "bold black on yellow")
@@ -250,6 +252,7 @@ def _script(text: Text, script: str, spans: Iterable[tuple[int, int]]) -> None:
         text.append(_shown(piece), _PIECE.get(piece.kind, "") + (" bold underline red" if piece.danger and piece.kind != "hidden" else ""))
     if len(script) > SHOWN_CHARACTERS:
         text.append(f"\n… {len(script) - SHOWN_CHARACTERS} more characters; `pghold show` has all", "bold")
+    return text
 
 
 def _shown(piece: Piece) -> str:
