@@ -77,7 +77,10 @@ def _take(browser: Browser, proxy: Pghold, name: str, path: str, **options: obje
 def _scene(proxy: Pghold, server: PostgresServer) -> tuple[list[Client], dict[str, str]]:
     """An ordinary bad night."""
     build(server)
-    server.sql("CREATE SCHEMA billing")
+    server.sql(
+        "CREATE SCHEMA billing; CREATE TABLE billing.invoice (id int PRIMARY KEY, total numeric); CREATE VIEW billing.open AS SELECT id FROM billing.invoice"
+    )
+    server.sql("INSERT INTO billing.invoice SELECT g, g FROM generate_series(1, 41220) g; ANALYZE billing.invoice")
     for role in ("app", "deploy", "ines"):
         server.sql(f"CREATE ROLE {role} LOGIN SUPERUSER")
     server.sql("CREATE DATABASE shop")

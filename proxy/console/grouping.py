@@ -37,6 +37,17 @@ class Group:
         return tuple(dict.fromkeys(rule_id for h in self.holds for rule_id in h.request.rule_ids))
 
     @property
+    def bytes(self) -> int:
+        """Of all objects that were seen, each once; the catalog's estimate."""
+        seen = {(h.request.requester.database, o.oid): o.bytes for h in self.holds if h.sight is not None for o in h.sight.objects}
+        return sum(seen.values())
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait behind these."""
+        return len({w.pid for h in self.holds if h.sight is not None for w in h.sight.waiting})
+
+    @property
     def relations(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(relation for h in self.holds for relation in h.request.relations))
 
