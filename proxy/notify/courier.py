@@ -35,6 +35,8 @@ from proxy.seams import Clock
 
 #: Letters of one route that wait; more are counted, and the next digest says how many.
 WAITING_LIMIT: Final = 5000
+#: Between two deliveries of a route: in a burst of holds, the sessions that wait for them come first.
+_PACE_S: Final = 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -199,6 +201,7 @@ class Courier:
             waiting = self._next(now)
             if waiting is not None:
                 await self._try(waiting)
+                await asyncio.sleep(_PACE_S)
                 continue
             try:
                 async with asyncio.timeout_at(self._next_look()):

@@ -13,6 +13,7 @@ import hmac
 import json
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -117,8 +118,12 @@ class WebhookSender:
 
     def __init__(self, route: Route) -> None:
         self._route = route
+        #: Reading the certificates that are trusted takes some 20 ms, which is too long for the loop, and for each message.
+        self._tls: ssl.SSLContext | None = None
 
     async def send(self, parcel: Parcel) -> None:
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context)
         body = json.dumps(as_json(parcel), ensure_ascii=True).encode()
         timestamp = str(int(time.time()))
         headers = {
@@ -133,7 +138,7 @@ class WebhookSender:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                httpx.AsyncClient(follow_redirects=False, timeout=timeout_s) as client,
+                httpx.AsyncClient(follow_redirects=False, timeout=timeout_s, verify=self._tls) as client,
                 client.stream("POST", self._route.webhook.get_secret_value(), content=body, headers=headers) as response,
             ):
                 status = response.status_code

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -92,6 +93,18 @@ async def test_a_digest_says_what_is_in_it(http: HttpSink) -> None:
     assert [m["thread"] for m in body["messages"]] == [f"hold-{i}" for i in range(1, 41)]
 
 
+async def test_trusted_certificates_are_read_once_and_not_for_each_message(http: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the loop so long that, in a burst, the store's deadline passed and holds were refused."""
+    made: list[object] = []
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda *a, **k: made.append(make(*a, **k)) or made[-1])
+    sender = sender_for(hook(http))
+    for number in range(5):
+        await sender.send(parcel(delivery=f"delivery-{number}"))
+    assert len(http.received) == 5
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("status", [301, 307, 308, 400, 401, 404, 429, 500, 503])
 async def test_only_success_is_an_arrival_and_redirects_are_not_followed(http: HttpSink, status: int) -> None:
     http.answers = [status]
@@ -126,8 +139,6 @@ async def test_a_service_that_is_not_there_is_told_without_its_address() -> None
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Any) -> None:
-    import ssl
-    import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     from tests.conftest import make_certificate
