@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -314,6 +316,43 @@ async def test_second_place_that_fails_catches_up(tmp_path: Path) -> None:
 
     await run(settings, 3, wait)
     assert place.read_bytes() == (tmp_path / "audit.checkpoints.jsonl").read_bytes()
+
+
+# --- removal -------------------------------------------------------------------------------------------------------------
+
+
+async def test_file_is_removed_when_every_sink_has_had_it(tmp_path: Path) -> None:
+    got = tmp_path / "socket"
+    settings = Settings(data_dir=tmp_path, audit_rotate_bytes=2000, audit_keep=1, audit_compress=True, audit_sinks=[f"syslog+unix:{got}"])
+    path = tmp_path / "audit.jsonl"
+
+    async def look(care: AuditCare) -> None:
+        files = len(rotated_files(path))
+        assert files > 2
+        await care._tidy()
+        assert len(rotated_files(path)) >= files, "the sink has had none of them"
+        assert any("kept until every sink has had it" in w for w in care.warnings())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            server.bind(str(got))
+            async with asyncio.timeout(20):
+                while care.sinks[0].state.lag:
+                    server.setblocking(False)
+                    with suppress(BlockingIOError):
+                        server.recv(1 << 16)
+                    await asyncio.sleep(0)
+            # The records of removals fill files as well.
+            for _ in range(5):
+                await care._tidy()
+        left = rotated_files(path)
+        assert len(left) <= 2, (care.warnings(), left)
+        assert left[0].compressed
+
+    await run(settings, 40, look)
+    report = verify_everything(path, None, None).report
+    assert report.problem is None
+    assert report.first > 1
+    await run(settings, 1)
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
