@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from policy.verdict import Environment, Profile
 from proxy.errors import ConfigError
@@ -340,6 +341,9 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
         given["policy"] = file
     try:
         return Settings(**given)
+    except SettingsError as error:
+        # A list or a table in the environment; the words name the field, not its value.
+        raise ConfigError(f'{error}: expected JSON, such as ["…", "…"]') from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or "settings"

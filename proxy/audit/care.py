@@ -70,6 +70,7 @@ class AuditCare:
         self._checkpoint_problem = ""
         self._upkeep_problem = ""
         self._upkeep_at = 0.0
+        self._tidying = asyncio.Lock()
         self._rotations_seen = audit.rotations
         self._stopped = False
         self.verifier = BackgroundVerifier(audit.path, clock)
@@ -178,6 +179,10 @@ class AuditCare:
         self._log("audit key changed", key=self._key.public.id)
 
     async def _tidy(self) -> None:
+        async with self._tidying:
+            await self._tidy_now()
+
+    async def _tidy_now(self) -> None:
         path, settings = self._audit.path, self._settings
         self._upkeep_problem = ""
         try:

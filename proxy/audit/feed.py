@@ -83,6 +83,7 @@ class Feed:
         self._delivered_at: float | None = None
         self._news = threading.Event()
         self._ending = threading.Event()
+        self._log = ""
         self._position = self._load()
         self._thread = threading.Thread(target=self._run, name=f"audit to {name}", daemon=True)
 
@@ -137,6 +138,12 @@ class Feed:
         self._sink.close()
 
     def _step(self, limit: int) -> bool:
+        if (log := self._log_id()) and log != self._log:
+            if self._log or self._position.sequence:
+                # Another log stands in the old one's place: what was delivered of that says nothing about this.
+                self._source.close()
+                self._position = Position()
+            self._log = log
         lines, after = self._source.read(self._position, limit, _BATCH_BYTES)
         if lines:
             self._sink.deliver(self._log_id(), lines)
@@ -149,6 +156,7 @@ class Feed:
     def _load(self) -> Position:
         try:
             saved = json.loads(self._file.read_text())
+            self._log = str(saved["log"])
             return Position(int(saved["sequence"]), int(saved["first"]), int(saved["offset"]))
         except (OSError, ValueError, KeyError, TypeError):
             return Position()  # from the start: twice rather than never
@@ -157,7 +165,7 @@ class Feed:
         part = self._file.with_suffix(".part")
         try:
             self._file.parent.mkdir(mode=0o700, exist_ok=True)
-            part.write_text(json.dumps({"sink": self.name, **self._position.as_json()}))
+            part.write_text(json.dumps({"sink": self.name, "log": self._log, **self._position.as_json()}))
             os.replace(part, self._file)
         except OSError as error:
             # The sink has it; after a restart it gets it again.

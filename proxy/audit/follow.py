@@ -180,6 +180,8 @@ class LinesFollower:
         offset = position.offset
         try:
             with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < offset:
+                    position, offset = Position(), 0  # it was begun anew
                 file.seek(offset)
                 while len(lines) < limit and (line := file.readline()).endswith(b"\n"):
                     lines.append(line)

@@ -170,6 +170,21 @@ async def test_position_survives_a_restart_and_a_changed_secret(log: JsonlAuditL
     assert numbers(server.records()) == list(range(1, log.position[0] + 1))
 
 
+async def test_another_log_in_the_old_one_s_place_is_delivered_from_its_start(tmp_path: Path) -> None:
+    with closing(Http()) as server:
+        for count in (20, 5):
+            log = JsonlAuditLog(tmp_path / "audit.jsonl", SystemClock())
+            to = feed(log, f"http://127.0.0.1:{server.port}/")
+            await write(log, count)
+            async with asyncio.timeout(20):
+                while to.position.sequence != count:
+                    await asyncio.sleep(0.005)
+            to.stop(5)
+            await log.close()
+            (tmp_path / "audit.jsonl").unlink()
+    assert numbers(server.records()) == [*range(1, 21), *range(1, 6)]
+
+
 async def test_batch_that_is_too_large_goes_in_parts(log: JsonlAuditLog) -> None:
     await write(log, 60)
     with closing(Http(lambda body: (413, b"too large") if len(body) > 8000 else (200, b""))) as server:

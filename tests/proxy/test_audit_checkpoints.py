@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from proxy.config import Settings
 from proxy.model import AuditEntry, AuditEvent
 from proxy.seams import AuditError
 from proxy.tasks import Tasks
+from tests.receivers import Datagrams
 
 CLOCK = SystemClock()
 
@@ -314,6 +316,36 @@ async def test_second_place_that_fails_catches_up(tmp_path: Path) -> None:
 
     await run(settings, 3, wait)
     assert place.read_bytes() == (tmp_path / "audit.checkpoints.jsonl").read_bytes()
+
+
+# --- removal -------------------------------------------------------------------------------------------------------------
+
+
+async def test_file_is_removed_when_every_sink_has_had_it(tmp_path: Path) -> None:
+    got = tmp_path / "socket"
+    settings = Settings(data_dir=tmp_path, audit_rotate_bytes=2000, audit_keep=1, audit_compress=True, audit_sinks=[f"syslog+unix:{got}"])
+    path = tmp_path / "audit.jsonl"
+
+    async def look(care: AuditCare) -> None:
+        files = len(rotated_files(path))
+        assert files > 2
+        await care._tidy()
+        assert len(rotated_files(path)) >= files, "the sink has had none of them"
+        assert any("kept until every sink has had it" in w for w in care.warnings())
+        with closing(Datagrams(got)):
+            # The records of removals fill files as well, and the sink must have those, too.
+            async with asyncio.timeout(30):
+                while len(rotated_files(path)) > 2:
+                    await care._tidy()
+                    await asyncio.sleep(0.01)
+        left = rotated_files(path)
+        assert left[0].compressed
+
+    await run(settings, 40, look)
+    report = verify_everything(path, None, None).report
+    assert report.problem is None
+    assert report.first > 1
+    await run(settings, 1)
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
