@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyotp
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
@@ -238,6 +239,34 @@ async def test_a_second_person_is_needed_and_each_sees_the_other(postgres18: Pos
                 assert client.error is None
             await until(pilot, lambda: hold_id not in app.board.pending)
         assert proxy.hold(hold_id)["decision"]["approvers"] == ["operator", "ben"]
+    finally:
+        assert proxy.stop() == 0
+
+
+async def test_a_code_is_asked_for_and_the_glass_can_be_broken(postgres18: PostgresServer, tmp_path: Path, table: str) -> None:
+    policy = tmp_path / "pghold.toml"
+    policy.write_text("[[policy.approvals]]\napprovers = 2\nsecond_factor = true\n")
+    proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres", "--policy", str(policy))
+    try:
+        secret = proxy.http.post("/api/v1/operators/operator/second-factor").json()["secret"]
+        device, now = pyotp.TOTP(secret), int(time.time())
+        confirmed = proxy.http.put("/api/v1/operators/operator/second-factor", json={"secret": secret, "code": device.at(now - 30)})
+        assert confirmed.status_code == 204
+        client, hold_id = held(proxy, f"DELETE FROM {table}")
+        async with watching(proxy) as (app, pilot):
+            await rows(app, pilot, 1)
+            await pilot.press("enter", "a")
+            await fill(app, pilot, object_name=table, reason="at night", phrase=PHRASE, code="", break_glass="yes")
+            await until(pilot, lambda: "a code of your second factor is needed" in problem(app))
+            await fill(app, pilot, code=device.at(now), break_glass="Y")
+            # Anything but yes is no.
+            await until(pilot, lambda: any("1 more must approve" in text for text in told(app)))
+            assert proxy.hold(hold_id)["state"] == "pending"
+            await pilot.press("a")
+            await fill(app, pilot, object_name=table, reason="at night", phrase=PHRASE, code=device.at(now + 30), break_glass=" yes ")
+            client.join(10)
+            assert client.error is None
+        assert proxy.hold(hold_id)["decision"]["break_glass"] is True
     finally:
         assert proxy.stop() == 0
 
