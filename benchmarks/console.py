@@ -82,7 +82,7 @@ def many(browser: Browser, proxy: Pghold, count: int) -> dict[str, float]:
     sent_at = client.query("DROP SCHEMA one_more")
     found["new_hold_seen_ms"] = _first_seen(page, "DROP SCHEMA") - sent_at * 1000
     client.close()
-    found["longest_task_ms"] = _longest_refresh(page)
+    found["refresh_in_page_ms"] = _refresh_ms(page)
     window.close()
     http.http.close()
     return found
@@ -94,21 +94,25 @@ def _first_seen(page: Page, text: str) -> float:
     return float(page.evaluate("id => window.seen[id]", row.get_attribute("id")))
 
 
-def _longest_refresh(page: Page) -> float:
-    """How long the page answers nothing while its list is brought up to date."""
-    return float(
-        page.evaluate(
-            """async () => {
-              const part = document.getElementById('list');
-              const html = await (await fetch(part.dataset.refresh)).text();
-              const fresh = new DOMParser().parseFromString(html, 'text/html').body;
-              const began = performance.now();
-              keepChildren(part, fresh);
-              part.getBoundingClientRect();
-              return performance.now() - began;
-            }"""
-        )
+def _refresh_ms(page: Page) -> float:
+    """How long the page answers nothing while its list is brought up to date; the middle of several."""
+    took = page.evaluate(
+        """async () => {
+          const took = [];
+          for (let turn = 0; turn < 7; turn++) {
+            const part = document.getElementById('list');
+            const html = await (await fetch(part.dataset.refresh)).text();
+            const fresh = new DOMParser().parseFromString(html, 'text/html').body;
+            const began = performance.now();
+            keepChildren(part, fresh);
+            tick();
+            part.getBoundingClientRect();
+            took.push(performance.now() - began);
+          }
+          return took;
+        }"""
     )
+    return statistics.median(took)
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def make_console(services: Services) -> ASGIApp:
     ):
         app.include_router(pages.routes())
     app.add_api_route("/static/{name}", _static, methods=["GET"], include_in_schema=False)
-    _add_errors(app, views)
+    _add_errors(app, signin, views)
     _keep_sessions(app, signin)
     parts = urlsplit(settings.console_url)
     by_header = settings.console_auth == "header"
@@ -98,11 +98,15 @@ def _keep_sessions(app: FastAPI, signin: SignIn) -> None:
         return response
 
 
-def _add_errors(app: FastAPI, views: Views) -> None:
+def _add_errors(app: FastAPI, signin: SignIn, views: Views) -> None:
     """Errors of pages are pages; those of the API stay as api.py made them."""
 
-    def page(request: Request, status: int, title: str, detail: str) -> Response:
-        return views.page(request, "error.html", status=status, title=title, detail=detail)
+    async def page(request: Request, status: int, title: str, detail: str) -> Response:
+        try:
+            visitor = await signin.visitor(request)  # so that there is a way on from here
+        except (NotSignedInError, NotAllowedError, StoreError):
+            visitor = None
+        return views.page(request, "error.html", visitor=visitor, status=status, title=title, detail=detail)
 
     @app.exception_handler(NotSignedInError)
     async def not_signed_in(request: Request, error: NotSignedInError) -> Response:
@@ -110,17 +114,17 @@ def _add_errors(app: FastAPI, views: Views) -> None:
             # A part of a page was wanted: the whole page goes to the login.
             return Response(status_code=401, headers={"HX-Refresh": "true"})
         if request.method != "GET" or request.url.path == "/events":
-            return page(request, 401, "Not signed in", "Your session is over. Sign in, and try again.")
+            return await page(request, 401, "Not signed in", "Your session is over. Sign in, and try again.")
         return RedirectResponse(f"/login?next={quote(error.target, safe='')}", 303)
 
     @app.exception_handler(NotAllowedError)
     async def not_allowed(request: Request, error: NotAllowedError) -> Response:
-        return page(request, 403, "Not allowed", f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        return await page(request, 403, "Not allowed", f"{str(error)[:1].upper()}{str(error)[1:]}.")
 
     @app.exception_handler(UnknownGrantError)
     @app.exception_handler(UnknownHoldError)
     async def unknown(request: Request, error: LookupError) -> Response:
-        return page(request, 404, "Not found", "There is nothing of that name.")
+        return await page(request, 404, "Not found", "There is nothing of that name.")
 
     for kind in (StoreError, AuditError, RequestValidationError, StarletteHTTPException, HTTPException):
         api_handler = app.exception_handlers.get(kind)
@@ -130,11 +134,11 @@ def _add_errors(app: FastAPI, views: Views) -> None:
                 return await api_handler(request, error)  # type: ignore[no-any-return]
             match error:
                 case StarletteHTTPException():
-                    return page(request, error.status_code, "Not found" if error.status_code == 404 else "Error", str(error.detail))
+                    return await page(request, error.status_code, "Not found" if error.status_code == 404 else "Error", str(error.detail))
                 case RequestValidationError():
                     first = error.errors()[0]
-                    return page(request, 422, "Not understood", f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+                    return await page(request, 422, "Not understood", f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
                 case _:
-                    return page(request, 503, "Not done", f"{error}.")
+                    return await page(request, 503, "Not done", f"{error}.")
 
         app.add_exception_handler(kind, failed)

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -18,7 +19,7 @@ from tests.browser.conftest import Open
 from tests.browser.scene import held, waiting
 from tests.browser.steps import problem, wait_for_event
 from tests.browsing import Browser as Http
-from tests.servers import Pghold
+from tests.servers import Pghold, PostgresServer, embedded_bindir, wait_for
 
 
 def test_sessions_are_listed_live_filtered_and_ended(window: Window, pghold: Pghold, table: str) -> None:
@@ -124,6 +125,32 @@ def test_health_says_what_is_wrong(window: Window, pghold: Pghold) -> None:
     expect(page.get_by_text("All is well")).to_be_visible()
     expect(page.locator(".facts")).to_contain_text("production")
     expect(page.locator(".facts")).to_contain_text(str(pghold.folder / "data"))
+
+
+def test_health_says_that_the_server_is_gone_and_that_it_is_back(open_window: Open, folder: Path) -> None:
+    server = PostgresServer(folder / "unwell", embedded_bindir())
+    proxy = Pghold(f"postgresql://127.0.0.1:{server.port}/postgres")
+    try:
+        page = open_window(proxy=proxy).live("/health")
+        expect(page.get_by_text("All is well")).to_be_visible()
+        server.stop()
+        wait_for(lambda: not proxy.http.get("/readyz").json()["ready"], 30)
+        expect(page.get_by_role("alert").filter(has_text="could not connect to the server")).to_be_visible(timeout=20_000)
+        server.start()
+        wait_for(lambda: proxy.http.get("/readyz").json()["ready"], 30)
+        expect(page.get_by_text("All is well")).to_be_visible(timeout=20_000)
+    finally:
+        proxy.stop()
+        server.stop()
+
+
+def test_what_is_not_there_leads_back_by_the_navigation(window: Window) -> None:
+    for path in ("/holds/999999", "/nowhere", "/rules/no-such-rule"):
+        answer = window.page.goto(path)
+        assert answer is not None
+        assert answer.status == 404
+        expect(window.page.get_by_role("heading", name="Not found")).to_be_visible()
+        expect(window.page.get_by_role("navigation", name="Main")).to_be_visible()
 
 
 def test_backups_say_that_there_are_none_yet(window: Window) -> None:

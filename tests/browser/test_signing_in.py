@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -11,7 +12,8 @@ from tests.browser.cable import Cable
 from tests.browser.conftest import Open
 from tests.browser.steps import problem, sign_in, wait_for_event
 from tests.browsing import Browser as Http
-from tests.servers import Pghold
+from tests.conftest import make_certificate
+from tests.servers import Pghold, PostgresServer
 
 PASSWORD = "correct horse battery"
 
@@ -137,3 +139,24 @@ def test_all_other_browsers_are_signed_out_from_one(open_window: Open, pghold: P
     expect(page.get_by_text("You are signed in nowhere else")).to_be_visible()
     wait_for_event(pghold, "operator changed", operator="si-two", outcome="signed out all other browsers")
     expect(left_open.go("/holds").get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_under_tls_the_cookie_is_for_this_host_alone_and_the_page_is_live(
+    open_window: Open, postgres18: PostgresServer, folder: Path
+) -> None:
+    make_certificate(folder / "console")
+    files = {"PGHOLD_CONSOLE_TLS_CERT": "server.crt", "PGHOLD_CONSOLE_TLS_KEY": "server.key"}
+    environment = {key: str(folder / "console" / name) for key, name in files.items()}
+    proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres", environment=environment)
+    try:
+        window = open_window(None, proxy=proxy, ignore_https_errors=True)
+        page = window.go("/login")
+        assert page.url.startswith("https://")
+        sign_in(page, "", proxy.token)
+        page.wait_for_selector("body[data-connected]")
+        cookie = window.context.cookies()[0]
+        assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-pghold", True, True)
+        page.get_by_role("button", name="Open a practice hold").click()
+        expect(page.locator("#standing")).to_contain_text("pending")
+    finally:
+        proxy.stop()
