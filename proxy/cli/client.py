@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ class Client:
         base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
         self._base = base if "://" in base else f"http://{base}"
         self._http = httpx.Client(
-            base_url=self._base, headers={"Authorization": f"Bearer {token or find_token()}"}, timeout=30, trust_env=False
+            base_url=self._base,
+            headers={"Authorization": f"Bearer {token or find_token()}"},
+            timeout=30,
+            trust_env=False,
+            verify=_authorities(),
         )
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:  # any: JSON, checked by what reads it
@@ -69,6 +74,15 @@ class Client:
                         yield json.loads(line[5:])
         except httpx.HTTPError as error:
             raise ClientError(f"lost the console at {self._base}: {error}") from None
+
+
+def _authorities() -> ssl.SSLContext:
+    """Whose word about a console's certificate counts: PGHOLD_CONSOLE_CA, else this machine's. Raises ClientError."""
+    file = os.environ.get("PGHOLD_CONSOLE_CA", "")
+    try:
+        return ssl.create_default_context(cafile=file or None)
+    except OSError as error:
+        raise ClientError(f"PGHOLD_CONSOLE_CA={file}: {error.strerror or error}; expected a PEM file of certificates") from None
 
 
 def _refused(response: httpx.Response) -> ClientError:
