@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Client:
 
     def __init__(self, console: str | None = None, token: str | None = None) -> None:
         self._base = base_url(console)
-        self._http = httpx.Client(base_url=self._base, headers=authorization(token), timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=self._base, headers=authorization(token), timeout=30, trust_env=False, verify=authorities())
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:  # any: JSON, checked by what reads it
         """The answer's JSON. Raises ClientError."""
@@ -95,6 +96,15 @@ class Client:
                         yield json.loads(line[5:])
         except httpx.HTTPError as error:
             raise ClientError(f"lost the console at {self._base}: {error}") from None
+
+
+def authorities() -> ssl.SSLContext:
+    """Whose word about a console's certificate counts: PGHOLD_CONSOLE_CA, else this machine's. Raises ClientError."""
+    file = os.environ.get("PGHOLD_CONSOLE_CA", "")
+    try:
+        return ssl.create_default_context(cafile=file or None)
+    except OSError as error:
+        raise ClientError(f"PGHOLD_CONSOLE_CA={file}: {error.strerror or error}; expected a PEM file of certificates") from None
 
 
 def refused(response: httpx.Response) -> ClientError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,18 @@ def test_each_sign_in_is_a_new_session_and_ends_the_one_before(secure: Pghold, p
     old = browser(secure, place, None)
     old.http.cookies.set("__Host-pghold", before, domain="127.0.0.1")
     assert old.http.get("/holds").status_code == 303
+
+
+def test_the_command_line_verifies_the_console(secure: Pghold, place: Path) -> None:
+    command = [sys.executable, "-m", "proxy", "holds", "--console", secure.console, "--token", secure.token]
+    runs = {}
+    for file in ("", str(place / "server.crt"), "/nonexistent"):
+        environment = {k: v for k, v in os.environ.items() if k != "PGHOLD_CONSOLE_CA"} | ({"PGHOLD_CONSOLE_CA": file} if file else {})
+        runs[file] = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert runs[str(place / "server.crt")].returncode == 0, runs
+    assert runs[""].returncode == 1
+    assert "certificate" in runs[""].stderr.lower()
+    assert "expected a PEM file" in runs["/nonexistent"].stderr
 
 
 def old_client(version: ssl.TLSVersion) -> ssl.SSLContext:

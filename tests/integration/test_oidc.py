@@ -121,6 +121,22 @@ def test_a_person_signs_in_and_has_the_strongest_role_of_his_groups(real: tuple[
     assert SECRET not in (proxy.folder / "stderr.log").read_text()
 
 
+def test_a_session_of_before_the_sign_in_is_not_taken_over(real: tuple[Pghold, Provider], visits: Any) -> None:
+    proxy, provider = real
+    provider.become("ana")
+    stranger = visits(proxy)
+    provider.become("chief")
+    stranger.go()
+    planted = stranger.http.cookies["pghold"]
+    victim = visits(proxy)
+    victim.http.cookies.set("pghold", planted, domain="127.0.0.1")
+    provider.become("ana")
+    answer = victim.go()
+    assert answer.headers["set-cookie"].startswith("pghold=")
+    assert f"pghold={planted}" not in answer.headers["set-cookie"]
+    assert stranger.get("/holds").status_code == 303, "the one that was planted is over"
+
+
 def test_who_asks_says_so_with_state_nonce_and_pkce(real: tuple[Pghold, Provider], visits: Any) -> None:
     begun = visits(real[0]).begin("//evil.example")
     asked = {k: v[0] for k, v in parse_qs(urlsplit(begun.headers["location"]).query).items()}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from proxy.cli.client import ClientError, authorization, base_url, json_of, refused
+from proxy.cli.client import ClientError, authorities, authorization, base_url, json_of, refused
 
 Json = dict[str, Any]  # any: JSON, checked by what reads it
 
@@ -24,7 +24,9 @@ class Feed:
 
     def __init__(self, console: str | None = None, token: str | None = None) -> None:
         self.address = base_url(console)
-        self._http = httpx.AsyncClient(base_url=self.address, headers=authorization(token), timeout=30, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=self.address, headers=authorization(token), timeout=30, trust_env=False, verify=authorities()
+        )
         #: What the console's clock is ahead of ours.
         self.skew_s = 0.0
 
