@@ -34,7 +34,7 @@ def test_a_retry_is_approved_seen_and_used_from_the_command_line(pghold: Pghold,
     hold_id = str(refused(pghold, script))
     shown = cli.out("show", hold_id)
     assert "does not wait" in shown
-    assert "about" in shown
+    assert f"{table}: table of postgres" in shown
     told = cli.out("approve", hold_id, "--phrase", PHRASE, "--reason", "the nightly job")
     assert "one retry" in told
     assert cli("approve", hold_id, "--phrase", PHRASE, "--reason", "again").returncode == 3
