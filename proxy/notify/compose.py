@@ -158,7 +158,7 @@ def problem(sentences: Sequence[str], thread: str, environment: str, began: date
         severity="critical",
         thread=thread,
         subject=cut(f"PROBLEM: {sentences[0]}" + (f", and {len(sentences) - 1} more" if len(sentences) > 1 else ""), SUBJECT_CHARACTERS),
-        lines=tuple(cut(s, REASON_CHARACTERS) for s in sentences[:_LISTED]),
+        lines=(f"Where: pghold, {environment}", *(cut(s, REASON_CHARACTERS) for s in sentences[:_LISTED])),
         at=str(iso(now)),
         path="/health",
         facts={"problems": list(sentences[:_LISTED]), "proxy_environment": environment, "began": began.isoformat()},

@@ -262,6 +262,16 @@ def test_what_is_told_again_after_a_crash_is_the_same_delivery(start: Start, htt
     assert len({b["delivery"] for b in http.events("hold.abandoned")}) <= 1
 
 
+def test_what_ends_with_the_proxy_is_told_before_it_is_gone(start: Start, http: HttpSink, table: str) -> None:
+    proxy = start(hook(http, "digest_s = 600"), hook(http, name="quick", path="/quick"))
+    client, hold_id = held(proxy, f"DROP TABLE {table}")
+    wait_for(lambda: http.events("hold.opened"), 10)
+    assert proxy.stop() == 0
+    client.join(10)
+    assert [(r.path, r.json["event"]) for r in http.arrived] == [("/quick", "hold.opened"), ("/quick", "hold.withdrawn")]
+    assert http.events()[1]["thread"] == f"hold-{hold_id}"
+
+
 def test_fifty_holds_are_one_message(start: Start, http: HttpSink, table: str) -> None:
     proxy = start(hook(http, "digest_s = 3", "digest_over = 5"))
     clients = [Client(proxy, f"DROP TABLE IF EXISTS {table}_{i}") for i in range(50)]
