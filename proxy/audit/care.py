@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from proxy.audit.background import BackgroundVerifier
@@ -81,6 +82,8 @@ class AuditCare:
             source = LogFollower(audit.path, lambda: audit.position[0])
             self.sinks.append(Feed(target.name, target.key, make_sink(target), source, positions, lambda: audit.log_id))
         for target in _distinct(settings.audit_checkpoints, PLACES):
+            if target.kind == "file" and Path(target.path).resolve() == self._local.resolve():
+                raise AuditError(f"audit_checkpoints: {target.path} is the local file; a second place is another one")
             place = make_place(target)
             self.places.append(
                 Feed(target.name, f"checkpoints {target.key}", place, LinesFollower(self._local), positions, lambda: audit.log_id)

@@ -384,3 +384,12 @@ async def test_commands(signed: Path) -> None:
 
 def test_rotation_default_is_256_mib() -> None:
     assert Rotation().max_bytes == 256 << 20 == Settings().audit_rotate_bytes
+
+
+async def test_local_file_is_no_second_place(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, audit_checkpoints=[f"file:{tmp_path}/x/../audit.checkpoints.jsonl"])
+    (tmp_path / "x").mkdir()
+    log = open_audit(settings, CLOCK, lambda _: None)
+    with pytest.raises(AuditError, match="second place"):
+        AuditCare(settings, log, CLOCK, lambda *_, **__: None)
+    await log.close()
