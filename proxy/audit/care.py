@@ -74,6 +74,7 @@ class AuditCare:
         self._tidying = asyncio.Lock()
         self._rotations_seen = audit.rotations
         self._stopped = False
+        self._verified_at: datetime | None = None
         self.verifier = BackgroundVerifier(audit.path, clock)
         self.sinks: list[Feed] = []
         self.places: list[Feed] = []
@@ -209,10 +210,14 @@ class AuditCare:
         now = self._clock.now()
         if not hours or self.verifier.progress is not None or now - self._started_at < timedelta(seconds=_SETTLED_S):
             return False
+        # One that came to no result is not tried again at once, and again, and again.
+        if self._verified_at is not None and now - self._verified_at < timedelta(hours=min(hours, 1)):
+            return False
         return self.verifier.last is None or now - self.verifier.last.at >= timedelta(hours=hours)
 
     async def verify(self) -> None:
         """The full verification, unless one runs."""
+        self._verified_at = self._clock.now()
         found = await self.verifier.run()
         if found is not None and found.report.problem is not None:
             self._log("audit log broken", problem=found.report.problem, kind=found.report.kind)
