@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Row, desc, insert, select, update
+from sqlalchemy import Insert, Row, desc, insert, select, update
 
 from proxy.holds import SqlHoldBook, decision_text, hold_of
 from proxy.model import AuditEvent, Decision, Grant, GrantKind, Hold, HoldId, HoldRequest, HoldState, SessionId
@@ -64,7 +64,6 @@ class SqlGrants:
         until = now + timedelta(seconds=self.retry_timeout_s)
         when = f"for one retry until {until.isoformat(timespec='seconds')}"
         await self._audit.append(about(AuditEvent.APPROVED, hold, operator=decision.operator, reason=decision.reason, outcome=when))
-        who = hold.request.requester
         async with self._store.transaction() as connection:
             moved = await connection.execute(
                 update(holds)
@@ -81,23 +80,7 @@ class SqlGrants:
             if row is None:
                 raise UnknownHoldError(hold.id)
             if moved.rowcount == 1:
-                await connection.execute(
-                    insert(grants).values(
-                        kind=str(GrantKind.RETRY),
-                        hold_id=hold.id,
-                        operator=decision.operator,
-                        reason=decision.reason,
-                        created_at=now.isoformat(),
-                        expires_at=until.isoformat(),
-                        role=who.role,
-                        database=who.database,
-                        certificate=who.certificate,
-                        script_sha256=hold.request.script_sha256,
-                        rule_ids=json.dumps(hold.request.rule_ids),
-                        session_id=0,
-                        epoch="",
-                    )
-                )
+                await connection.execute(_row(GrantKind.RETRY, hold, decision, now, until))
         found = hold_of(row)
         if moved.rowcount != 1:
             raise NotPendingError(found)
@@ -110,25 +93,8 @@ class SqlGrants:
         until = now + timedelta(seconds=decision.session_grant_s)
         what = f"session {hold.request.requester.session_id} until {until.isoformat(timespec='seconds')}"
         await self._audit.append(about(AuditEvent.GRANTED, hold, operator=decision.operator, reason=decision.reason, outcome=what))
-        who = hold.request.requester
         async with self._store.transaction() as connection:
-            made = await connection.execute(
-                insert(grants).values(
-                    kind=str(GrantKind.SESSION),
-                    hold_id=hold.id,
-                    operator=decision.operator,
-                    reason=decision.reason,
-                    created_at=now.isoformat(),
-                    expires_at=until.isoformat(),
-                    role=who.role,
-                    database=who.database,
-                    certificate=who.certificate,
-                    script_sha256="",
-                    rule_ids=json.dumps(hold.request.rule_ids),
-                    session_id=who.session_id,
-                    epoch=self._epoch,
-                )
-            )
+            made = await connection.execute(_row(GrantKind.SESSION, hold, decision, now, until, self._epoch))
             key = made.inserted_primary_key
             assert key is not None
         return int(key[0])
@@ -243,6 +209,26 @@ class SqlGrants:
             hold = await self._book.get(hold_id)
             self._book.moved(hold)
             await self._audit.append(about(AuditEvent.EXPIRED, hold, outcome=why))
+
+
+def _row(kind: GrantKind, hold: Hold, decision: Decision, now: datetime, until: datetime, epoch: str = "") -> Insert:
+    """A retry is of one text, whatever the session; a session grant is of one session, whatever the text."""
+    request, who = hold.request, hold.request.requester
+    return insert(grants).values(
+        kind=str(kind),
+        hold_id=hold.id,
+        operator=decision.operator,
+        reason=decision.reason,
+        created_at=now.isoformat(),
+        expires_at=until.isoformat(),
+        role=who.role,
+        database=who.database,
+        certificate=who.certificate,
+        rule_ids=json.dumps(request.rule_ids),
+        script_sha256=request.script_sha256 if kind is GrantKind.RETRY else "",
+        session_id=who.session_id if kind is GrantKind.SESSION else 0,
+        epoch=epoch,
+    )
 
 
 def _identity(request: HoldRequest) -> tuple[str, str, str, str, frozenset[str]]:

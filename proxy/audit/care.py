@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from proxy.audit.background import BackgroundVerifier
@@ -73,6 +74,7 @@ class AuditCare:
         self._tidying = asyncio.Lock()
         self._rotations_seen = audit.rotations
         self._stopped = False
+        self._verified_at: datetime | None = None
         self.verifier = BackgroundVerifier(audit.path, clock)
         self.sinks: list[Feed] = []
         self.places: list[Feed] = []
@@ -81,6 +83,8 @@ class AuditCare:
             source = LogFollower(audit.path, lambda: audit.position[0])
             self.sinks.append(Feed(target.name, target.key, make_sink(target), source, positions, lambda: audit.log_id))
         for target in _distinct(settings.audit_checkpoints, PLACES):
+            if target.kind == "file" and Path(target.path).resolve() == self._local.resolve():
+                raise AuditError(f"audit_checkpoints: {target.path} is the local file; a second place is another one")
             place = make_place(target)
             self.places.append(
                 Feed(target.name, f"checkpoints {target.key}", place, LinesFollower(self._local), positions, lambda: audit.log_id)
@@ -206,10 +210,14 @@ class AuditCare:
         now = self._clock.now()
         if not hours or self.verifier.progress is not None or now - self._started_at < timedelta(seconds=_SETTLED_S):
             return False
+        # One that came to no result is not tried again at once, and again, and again.
+        if self._verified_at is not None and now - self._verified_at < timedelta(hours=min(hours, 1)):
+            return False
         return self.verifier.last is None or now - self.verifier.last.at >= timedelta(hours=hours)
 
     async def verify(self) -> None:
         """The full verification, unless one runs."""
+        self._verified_at = self._clock.now()
         found = await self.verifier.run()
         if found is not None and found.report.problem is not None:
             self._log("audit log broken", problem=found.report.problem, kind=found.report.kind)

@@ -26,7 +26,7 @@ from typing import Final
 
 from proxy.audit.chain import LOG_ID_CHARACTERS, Chain, Record, record_hash
 from proxy.audit.files import sync_folder
-from proxy.audit.rotation import Rotation, cut_torn_tail, finish, read_live, rotate
+from proxy.audit.rotation import Rotation, cut_torn_tail, finish, is_there, read_live, rotate
 from proxy.holds_json import Json, iso
 from proxy.model import AuditEntry, AuditEvent
 from proxy.seams import AuditError, Clock
@@ -311,18 +311,25 @@ def _open(path: Path) -> int:
     """The live file, locked, with what a rotation left half done put right. Raises AuditError."""
     file = -1
     try:
-        finish(path)
-        existed = path.exists()
+        existed = is_there(path)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(file), path.stat()):
             raise BlockingIOError  # it was rotated at this moment
+        # Behind the lock: to another process in the middle of a rotation this would take files away.
+        finish(path)
         if not existed:
             sync_folder(path.parent)
+    except AuditError:
+        if file >= 0:
+            os.close(file)
+        raise
     except BlockingIOError:
         os.close(file)
         raise AuditError(f"{path} is in use by another pghold") from None
     except OSError as error:
+        if file >= 0:
+            os.close(file)
         raise AuditError(f"cannot open {path}: {error.strerror}") from error
     return file
 

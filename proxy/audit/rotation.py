@@ -99,17 +99,21 @@ def _position(line: bytes) -> tuple[int, str]:
     return int(str(record["seq"])), str(record["hash"])
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a live file; where others were rotated before it there must be one. Raises AuditError, OSError."""
+    if path.exists():
+        return True
+    newest = rotated_files(path)
+    if newest:
+        raise AuditError(
+            f"{path} is missing, although {newest[-1].name} was rotated before it: put it back, or move all files of the log away"
+        )
+    return False
+
+
 def finish(path: Path) -> None:
-    """At start: undo a rotation that a crash broke off. Raises OSError, AuditError."""
-    try:
-        live = path.stat()
-    except FileNotFoundError:
-        newest = rotated_files(path)
-        if newest:
-            raise AuditError(
-                f"{path} is missing, although {newest[-1].name} was rotated before it: put it back, or move all files of the log away"
-            ) from None
-        return
+    """At start: undo a rotation that a crash broke off. Raises OSError."""
+    live = path.stat()
     undone = False
     for name in os.listdir(path.parent):
         other = path.with_name(name)

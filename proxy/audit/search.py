@@ -111,7 +111,10 @@ def _files_backwards(path: Path) -> Iterator[tuple[LogFile, BinaryIO]]:
             stream = file.path.open("rb")
         except FileNotFoundError:
             found = LogFile(file.path.with_name(file.name + ".gz"), file.first, file.last)  # compressed meanwhile
-            stream = found.path.open("rb")
+            try:
+                stream = found.path.open("rb")
+            except FileNotFoundError:
+                return  # removed meanwhile, and so were those before it
         with stream:
             yield found, stream
 

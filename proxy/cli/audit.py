@@ -81,7 +81,8 @@ def verify(
             print(f"pghold: checkpoints were not compared: {why}", file=sys.stderr)
         if report.problem is None:
             begins = f", from {report.first:,} on" if report.first > 1 else ""
-            print(f"{report.records} records in {report.files} files{begins}: the chain is whole. Last hash {report.last_hash}")
+            files = "1 file" if report.files == 1 else f"{report.files} files"
+            print(f"{report.records} records in {files}{begins}: the chain is whole. Last hash {report.last_hash}")
             if results.places:
                 print(f"{report.checkpoints} signed checkpoints fit ({', '.join(results.places)})")
         else:

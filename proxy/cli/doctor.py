@@ -116,9 +116,10 @@ def _data_dir(settings: Settings) -> Iterator[Finding]:
 
 def _audit(settings: Settings) -> Iterator[Finding]:
     from proxy.audit import verify
+    from proxy.audit.files import rotated_files
 
     path = settings.data_dir / "audit.jsonl"
-    if not path.exists():
+    if not path.exists() and not rotated_files(path):
         yield Finding("audit", "note", "no record yet")
         return
     report = verify(path)

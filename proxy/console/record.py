@@ -68,7 +68,7 @@ class RecordPages:
         except ValueError as problem:
             error = str(problem)
         except OSError as problem:
-            error = f"the audit log cannot be read: {problem.strerror}"
+            error = f"the audit log cannot be read: {problem.strerror or problem}"
         return self._views.page(
             request,
             "audit.html",

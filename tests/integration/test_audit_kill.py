@@ -76,7 +76,13 @@ def killed(postgres18: PostgresServer, tmp_path: Path) -> Iterator[tuple[Pghold,
     place = tmp_path / "checkpoints.jsonl"
     policy = tmp_path / "pghold.toml"
     policy.write_text(POLICY.format(place=place))
-    proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/{DATABASE}", "--policy", str(policy), folder=tmp_path)
+    proxy = Pghold(
+        f"postgresql://127.0.0.1:{postgres18.port}/{DATABASE}",
+        "--policy",
+        str(policy),
+        folder=tmp_path,
+        environment={"PYTHONFAULTHANDLER": "1"},
+    )
     yield proxy, place
     assert proxy.stop() == 0
 
@@ -208,7 +214,12 @@ def test_the_record_and_the_database_agree_whenever_it_is_killed(killed: tuple[P
         report = verify(log)
         assert report.kind in (None, "torn_tail"), report
 
-        proxy.start()
+        try:
+            proxy.start()
+        except TimeoutError:
+            proxy.process.send_signal(6)
+            proxy.process.wait()
+            raise AssertionError(proxy.log.read_text()[-5000:]) from None
         assert proxy.holds() == [], "a hold waits for nobody"
         whole = verify_everything(log, None, None)
         assert whole.report.problem is None, whole.report

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -384,3 +385,42 @@ async def test_commands(signed: Path) -> None:
 
 def test_rotation_default_is_256_mib() -> None:
     assert Rotation().max_bytes == 256 << 20 == Settings().audit_rotate_bytes
+
+
+async def test_local_file_is_no_second_place(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, audit_checkpoints=[f"file:{tmp_path}/x/../audit.checkpoints.jsonl"])
+    (tmp_path / "x").mkdir()
+    log = open_audit(settings, CLOCK, lambda _: None)
+    with pytest.raises(AuditError, match="second place"):
+        AuditCare(settings, log, CLOCK, lambda *_, **__: None)
+    await log.close()
+
+
+async def test_verification_that_comes_to_no_result_is_not_repeated_at_once(tmp_path: Path) -> None:
+    class Moment:
+        at = CLOCK.now()
+
+        def now(self) -> datetime:
+            return self.at
+
+    clock = Moment()
+    log = JsonlAuditLog(tmp_path / "audit.jsonl", clock)
+    care = AuditCare(Settings(data_dir=tmp_path), log, clock, lambda *_, **__: None)
+    await log.append(AuditEntry(AuditEvent.STARTED))
+    care._started_at = clock.at
+    assert not care._verification_due()
+    clock.at += timedelta(minutes=5)
+    assert care._verification_due()
+    (tmp_path / "audit.key.pub").write_text("no key")
+    await care.verify()
+    assert "came to no result" in care.verifier.error
+    assert care.warnings()
+    assert not care._verification_due()
+    clock.at += timedelta(hours=2)
+    assert care._verification_due()
+    (tmp_path / "audit.key.pub").unlink()
+    await care.verify()
+    assert care.verifier.last is not None
+    assert care.verifier.last.report.records == 1
+    assert not care.verifier.error
+    await log.close()

@@ -428,3 +428,19 @@ async def test_walk_gives_each_file_once(rotated: Path) -> None:
     report = verify(alone)
     assert report.problem is None
     assert report.first == rotated_files(rotated)[1].first
+
+
+async def test_second_process_takes_nothing_from_one_that_rotates(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = JsonlAuditLog(path, CLOCK, rotation=SMALL)
+    await log.append(AuditEntry(AuditEvent.HELD))
+    # The moment between the second name and the new file.
+    target = path.with_name("audit-000000000001-000000000001.jsonl")
+    target.hardlink_to(path)
+    prepared = path.with_name("audit.jsonl.next")
+    prepared.write_bytes(b"prepared")
+    with pytest.raises(AuditError, match="in use"):
+        JsonlAuditLog(path, CLOCK)
+    assert target.exists()
+    assert prepared.exists()
+    await log.close()
