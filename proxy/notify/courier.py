@@ -114,7 +114,13 @@ class Courier:
     def take_over(self, letters: Sequence[Letter]) -> None:
         """Letters of the process before, or of this route as it was configured before."""
         shared: dict[str, list[Letter]] = {}
+        newest = {x.message.thread: x for x in sorted(letters, key=lambda x: x.id) if x.message.thread}
         for letter in letters:
+            if newest.get(letter.message.thread, letter) is not letter:
+                # It was being sent when it became stale; whether it arrived is not known, and what follows it is here.
+                self._over.discard(letter.id)
+                self.outbox.remove(letter)
+                continue
             shared.setdefault(letter.delivery, []).append(letter)
         for delivery, together in shared.items():
             if len(together) == 1 and not together[0].tries:
@@ -163,6 +169,7 @@ class Courier:
             waiting.letters.remove(letter)
             if not waiting.letters:
                 del self._parcels[letter.delivery]
+        self._over.discard(letter.id)
         self.outbox.remove(letter)
 
     def forget(self, thread: str) -> None:

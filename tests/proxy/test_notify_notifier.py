@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ from proxy.notify.message import Topic
 from proxy.notify.notifier import Notifier
 from proxy.notify.reminders import moments
 from proxy.notify.routes import Route
+from proxy.notify.senders import DeliveryError
 from proxy.notify.watch import ChainWatch, HealthWatch
 from proxy.seams import StoreError, UnknownHoldError
 from proxy.store import Store, open_store
@@ -391,6 +393,31 @@ async def test_other_routes_from_a_reload_on(world: World) -> None:
     assert world.sender("new").topics() == ["hold.approved"]
 
 
+@pytest.mark.parametrize("by_restart", [True, False])
+async def test_what_became_stale_while_it_was_being_sent_is_not_sent_by_the_next(world: World, by_restart: bool) -> None:
+    class Hanging(FakeSender):
+        async def send(self, parcel: Any) -> None:
+            self.tried.append(parcel)
+            await asyncio.Event().wait()
+
+    hanging = world.senders["ops"] = Hanging()
+    notifier = await world.start()
+    world.book.show(a_hold())
+    await until(lambda: hanging.tried)
+    world.book.show(decided(a_hold()))
+    await until(lambda: notifier.states()[0].waiting == 2)
+    world.senders["ops"] = FakeSender()
+    if by_restart:
+        await notifier.close(0.01)
+        world.book.queue = asyncio.Queue()
+        notifier = await world.start()
+    else:
+        notifier.replace([a_route(tries=3)])
+    await until(lambda: world.sender().sent)
+    await notifier.close(1)
+    assert world.sender().topics() == ["hold.approved"]
+
+
 async def test_lockouts_are_told_once_in_a_while(world: World) -> None:
     notifier = await world.start()
     for _ in range(5):
@@ -457,6 +484,66 @@ def test_what_passes_by_itself_wakes_nobody() -> None:
     for problems in (["b"], ["b"], [], []):
         watch.see(problems)
     assert told == [["a 2"], ["b"], "solved"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whatever_fails_whenever_no_thread_is_out_of_order_stale_or_told_twice(world: World, seed: int) -> None:
+    """Random holds, decisions, failures, reloads and restarts."""
+    chance = random.Random(seed)
+    settled: dict[str, int] = {}
+    begun: list[tuple[str, str, int]] = []  # thread, topic, whether the hold was settled when this try began
+
+    class Moody(FakeSender):
+        async def send(self, parcel: Any) -> None:
+            for message in parcel.many or (parcel.message,):
+                begun.append((message.thread, str(message.topic), settled.get(message.thread, 0)))
+            for _ in range(chance.choice([0, 1, 30])):
+                await asyncio.sleep(0)
+            if chance.random() < 0.3 and not calm:
+                raise DeliveryError("moody")
+            self.sent.append(parcel)
+
+    calm = False
+    world.senders["ops"] = sender = Moody()
+    settings: dict[str, Any] = {"tries": 100, "retry_from_s": 0.001, "digest_over": 2}
+    notifier = await world.start(a_route(digest_s=0.002, **settings))
+    open_holds: list[Hold] = []
+    for number in range(1, 41):
+        if chance.random() < 0.6:
+            hold = a_hold(number)
+            open_holds.append(hold)
+            world.book.show(hold)
+        elif open_holds:
+            hold = open_holds.pop(chance.randrange(len(open_holds)))
+            state = chance.choice([HoldState.EXPIRED, HoldState.WITHDRAWN, HoldState.ABANDONED, None, None])
+            now = replace(hold, state=state) if state is not None else decided(hold, chance.random() < 0.5)
+            world.book.show(now)
+            await until(world.book.queue.empty)
+            await asyncio.sleep(0)
+            settled[f"hold-{hold.id}"] = 1
+        if chance.random() < 0.1:
+            notifier.replace([a_route(digest_s=chance.choice([0, 0.002, 0.01]), **settings)])
+        if chance.random() < 0.05:
+            await notifier.close(0.05)
+            world.book.queue = asyncio.Queue()
+            notifier = await world.start(a_route(digest_s=0.002, **settings))
+        for _ in range(chance.randrange(20)):
+            await asyncio.sleep(0)
+    calm = True
+    await until(lambda: world.book.queue.empty() and notifier.states()[0].waiting == 0)
+    await notifier.close(1)
+    threads: dict[str, list[str]] = {}
+    for parcel in sender.sent:
+        for message in parcel.many or (parcel.message,):
+            threads.setdefault(message.thread, []).append(str(message.topic))
+    assert notifier.dead_letters() == []
+    ends = {"hold.approved", "hold.denied", "hold.expired", "hold.withdrawn", "hold.abandoned"}
+    for thread, topics in threads.items():
+        assert topics.count("hold.opened") <= 1, (thread, topics)
+        assert len([t for t in topics if t in ends]) == (thread in settled), (thread, topics)
+        assert topics == sorted(topics, key=lambda t: t in ends), (thread, topics)
+    assert [b for b in begun if b[1] == "hold.opened" and b[2]] == []
+    assert notifier._outbox.waiting() == []
 
 
 # --- reminders --------------------------------------------------------------------------------------------------------
