@@ -104,6 +104,8 @@ class SqlOperators:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        #: Held from looking whether a name is free until it is taken, since what is recorded in between takes a while.
+        self.changing = asyncio.Lock()
 
     # --- who is it ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 _STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
 
+_SEVERITY_STYLE = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "green"}
+
 
 def terminal(*, stderr: bool = False) -> Console:
     """As wide as the terminal; wide enough for whole lines when there is none."""
@@ -64,7 +66,7 @@ def table(holds: list[dict[str, Any]]) -> Table:
             left,
             Text(visible(f"{hold['role']}@{hold['client_addr']}", False)),
             Text(visible(hold["database"], False)),
-            ", ".join(hold["rule_ids"]),
+            Text(visible(", ".join(hold["rule_ids"]), False), _SEVERITY_STYLE.get(hold["severity"], "") if state == "pending" else "dim"),
             Text(visible(" ".join(hold["script"].split()), False)),
         )
     return result

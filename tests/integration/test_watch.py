@@ -384,6 +384,7 @@ async def test_the_mouse_opens_and_marks(pghold: Pghold, table: str) -> None:
         client.join(10)
 
 
+@pytest.mark.timeout(400)
 async def test_a_thousand_holds_do_not_stall_it(postgres18: PostgresServer, table: str) -> None:
     proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres")
     clients: list[psycopg.Connection[Any]] = []
@@ -395,7 +396,7 @@ async def test_a_thousand_holds_do_not_stall_it(postgres18: PostgresServer, tabl
                 connection.pgconn.send_query(f"DELETE FROM {table} /* {number} */".encode())
                 if number % 25 == 0:
                     await pilot.pause()
-            await until(pilot, lambda: len(app.board.pending) == 1000, 60)
+            await until(pilot, lambda: len(app.board.pending) == 1000, 200)
             await until(pilot, lambda: sum(len(r.ids) for r in app.screen.query_one(HoldList).rows) == 1000)
             await rows(app, pilot, 50)
             lines = 0
@@ -412,7 +413,7 @@ async def test_a_thousand_holds_do_not_stall_it(postgres18: PostgresServer, tabl
             assert lines < 400, "only what is in sight is drawn"
             await pilot.press("d")
             await fill(app, pilot, reason="all of that worker")
-            await until(pilot, lambda: len(app.board.pending) == 980, 30)
+            await until(pilot, lambda: len(app.board.pending) == 980, 100)
             await pilot.press("slash", *"#7", "enter")
             await until(pilot, lambda: 0 < sum(len(r.ids) for r in app.screen.query_one(HoldList).rows) < 980)
             assert all(str(i).startswith("7") for r in app.screen.query_one(HoldList).rows for i in r.ids)
