@@ -22,7 +22,7 @@ from proxy.activity import Activity
 from proxy.admin import serve_admin
 from proxy.audit import JsonlAuditLog
 from proxy.clock import SystemClock
-from proxy.config import Settings, Upstream, address, load, load_policies
+from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
 from proxy.core import CoreSettings, Mode
 from proxy.embedded import EmbeddedPostgres
@@ -236,6 +236,13 @@ class App:
         self._console = uvicorn.Server(config)
         self._console.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older releases; newer use capture_signals
         self._tasks.spawn(_serve_http(self._console, sock), "console")
+        # Where commands on this machine find it, whatever its port.
+        url = settings.data_dir / CONSOLE_FILE
+        try:
+            url.write_text(f"{self._scheme}://{self._console_address}\n")
+        except OSError as error:
+            raise ConfigError(f"{url}: {error.strerror}") from None
+        self._stack.callback(url.unlink, missing_ok=True)
 
     @property
     def _scheme(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -242,11 +243,23 @@ def test_the_way_back_in_while_no_proxy_runs(stopped: Pghold) -> None:
     assert status(stopped, token) == 200
     # A restart does not let the disabled first operator in again.
     assert status(stopped, stopped.token) == 401
-    # While it runs, the same command goes through it.
-    running = Cli(stopped, PGHOLD_TOKEN=token)
+    # While it runs, the same command goes through it, wherever its console listens.
+    running = Cli(stopped, PGHOLD_TOKEN=token).without_console()
     assert "directly" not in running("operator", "list").stderr
     running.out("operator", "enable", "operator")
     assert changes(stopped, "operator")[-1] == ("rescue", "enable")
+    assert (stopped.folder / "data" / "console.url").read_text().strip() == stopped.console
+    assert stopped.stop() == 0
+    assert not (stopped.folder / "data" / "console.url").exists()
+
+
+def test_what_a_killed_proxy_left_does_not_mislead(stopped: Pghold) -> None:
+    stopped.start()
+    stopped.stop(signal.SIGKILL)
+    assert (stopped.folder / "data" / "console.url").exists()
+    cli = Cli(stopped).without_console()
+    cli.out("operator", "add", "after-all")
+    assert cli("holds").stderr.startswith("pghold: cannot reach the console at http://127.0.0.1:")
 
 
 def test_nothing_is_changed_that_cannot_be_recorded(stopped: Pghold) -> None:
