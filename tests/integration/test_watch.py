@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
 from proxy.cli.watch.app import HoldScreen, ListScreen, WatchApp
+from proxy.cli.watch.board import Change
 from proxy.cli.watch.dialogs import DecideDialog
 from proxy.cli.watch.feed import Feed
 from proxy.cli.watch.list import HoldList
@@ -314,6 +315,23 @@ async def test_a_token_that_is_taken_back_ends_it(pghold: Pghold) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app._exit)
     assert app.return_code == 4
+
+
+async def test_news_that_was_missed_is_found_by_looking_again(pghold: Pghold, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, hold_id = held(pghold, f"DELETE FROM {table}")
+    async with watching(pghold) as (app, pilot):
+        await rows(app, pilot, 1)
+        with monkeypatch.context() as deaf:
+            missed: list[str] = []
+            deaf.setattr(app.board, "apply", lambda raw, news=True: missed.append(raw["state"]) or Change.NONE)
+            pghold.deny(hold_id, "unheard")
+            client.join(10)
+            await until(pilot, lambda: "denied" in missed)
+        assert hold_id in app.board.pending
+        app._look_again()
+        await until(pilot, lambda: hold_id not in app.board.pending)
+        assert app.board.ended[hold_id].hold.state == "denied"
+        await rows(app, pilot, 0)
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\u200b[bold red]x[/] \u5bb6\u65cf \U0001f4a3 e" + "\u0301" * 40
