@@ -24,7 +24,7 @@ from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.clock import SystemClock
-from proxy.config import Settings, Upstream, address, load, load_policies
+from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
 from proxy.console.server import make_server
 from proxy.embedded import EmbeddedPostgres
@@ -273,6 +273,13 @@ class App:
             application = self._tracing.wrap(application)
         self._console = make_server(application, self._console_tls, self._settings.console_proxies)
         self._tasks.spawn(_serve_http(self._console, sock), "console")
+        # Where commands on this machine find it, whatever its port.
+        url = settings.data_dir / CONSOLE_FILE
+        try:
+            url.write_text(f"{self._scheme}://{self._console_address}\n")
+        except OSError as error:
+            raise ConfigError(f"{url}: {error.strerror}") from None
+        self._stack.callback(url.unlink, missing_ok=True)
 
     @property
     def _scheme(self) -> str:

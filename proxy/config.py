@@ -22,6 +22,9 @@ from proxy.errors import ConfigError
 from proxy.model import Role
 from proxy.policies import Policies, PolicyFile, describe
 
+#: In the data directory while the proxy runs: the console's address.
+CONSOLE_FILE = "console.url"
+
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 

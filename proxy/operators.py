@@ -117,6 +117,8 @@ class SqlOperators:
         self._attempts = Attempts(clock)
         self._hashing = asyncio.Semaphore(_HASHING)
         self.on_locked: Callable[[str, datetime], None] | None = None
+        #: Held from looking whether a name is free until it is taken, since what is recorded in between takes a while.
+        self.changing = asyncio.Lock()
 
     # --- who is it ----------------------------------------------------------------------------------------------
 

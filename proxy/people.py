@@ -80,19 +80,20 @@ class People:
     async def add(self, by: str, name: str, role: Role, scope: Scope) -> str:
         """A new operator; returns the first token, which is shown once."""
         check_name(name)
-        # Disabled ones, too: adding must not be a way around enabling.
-        if name.casefold() in {p.operator.name.casefold() for p in await self._operators.people()}:
-            raise NameTakenError(f"there is an operator {name} already")
-        limits = Scope(scope.databases or None, scope.max_severity or None, scope.database_roles or None, scope.may_skip_backup or None)
-        await self._record(by, name, "; ".join([f"added as {role}", *limits.words()]))
-        return await self._operators.add(
-            name,
-            role,
-            databases=scope.databases or (),
-            max_severity=scope.max_severity or "",
-            database_roles=scope.database_roles or (),
-            may_skip_backup=bool(scope.may_skip_backup),
-        )
+        async with self._operators.changing:
+            # Disabled ones, too: adding must not be a way around enabling.
+            if name.casefold() in {p.operator.name.casefold() for p in await self._operators.people()}:
+                raise NameTakenError(f"there is an operator {name} already")
+            limits = Scope(scope.databases or None, scope.max_severity or None, scope.database_roles or None, scope.may_skip_backup or None)
+            await self._record(by, name, "; ".join([f"added as {role}", *limits.words()]))
+            return await self._operators.add(
+                name,
+                role,
+                databases=scope.databases or (),
+                max_severity=scope.max_severity or "",
+                database_roles=scope.database_roles or (),
+                may_skip_backup=bool(scope.may_skip_backup),
+            )
 
     async def change(self, by: str, name: str, role: Role | None, scope: Scope) -> None:
         """Role and scope; tokens, password and second factor stay."""
@@ -130,10 +131,11 @@ class People:
     async def add_token(self, by: str, name: str, token_name: str, lifetime_s: float | None) -> str:
         """A further token, which is shown once."""
         check_name(token_name)
-        if any(t.name == token_name for t in (await self.find(name)).tokens):
-            raise OperatorError(f"{name} has a token {token_name} already; revoke it first, or choose another name")
-        await self._record(by, name, f"token {token_name} made")
-        return await self._operators.add_token(name, token_name, lifetime_s)
+        async with self._operators.changing:
+            if any(t.name == token_name for t in (await self.find(name)).tokens):
+                raise OperatorError(f"{name} has a token {token_name} already; revoke it first, or choose another name")
+            await self._record(by, name, f"token {token_name} made")
+            return await self._operators.add_token(name, token_name, lifetime_s)
 
     async def revoke_token(self, by: str, name: str, token_name: str) -> None:
         if not any(t.name == token_name for t in (await self.find(name)).tokens):

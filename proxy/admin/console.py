@@ -61,6 +61,8 @@ _LOGIN_TIMEOUT_S: Final = 60.0
 _CONNECTIONS_LIMIT: Final = 100
 _TEXT: Final = 25  # the OID of type text
 _NAME_CHARACTERS: Final = 200
+_INTEGERS: Final = frozenset([20, 21, 23])  # int8, int2, int4
+_TEXTS: Final = frozenset([0, 25, 705, 1043])  # unspecified, text, unknown, varchar
 _MOCK_SECRET: Final = os.urandom(32)
 
 V = TypeVar("V")
@@ -99,6 +101,7 @@ class _Connection:
         self._proved = "", ""
         self._frames: list[tuple[int, bytes]] = []
         self._statements: dict[bytes, list[Token]] = {}
+        self._types: dict[bytes, tuple[int, ...]] = {}
         self._portals: dict[bytes, list[Token]] = {}
 
     def send(self, *messages: Message) -> None:
@@ -256,14 +259,15 @@ class _Connection:
 
     async def _extended(self, message: Message) -> None:
         match message:
-            case Parse(name, script, _):
+            case Parse(name, script, types):
                 self._statements[name] = self._one(script)
+                self._types[name] = types
                 self.send(ParseComplete())
             case Bind(portal, statement, formats, values, results):
-                if 1 in formats or 1 in results:
-                    raise CommandError("0A000", "the console speaks text only", "Use text parameters and results.")
                 words = self._known(self._statements, statement, "26000", "prepared statement")
-                texts = tuple(None if v is None else v.decode("utf-8", "replace") for v in values)
+                texts = _texts(values, formats, self._types.get(statement, ()))
+                if 1 in results:
+                    raise CommandError("0A000", "the console gives text only", "Ask for results in text format.")
                 self._portals[portal] = bound(words, texts)
                 self.send(BindComplete())
             case Describe(ObjectKind.STATEMENT, name):
@@ -281,6 +285,7 @@ class _Connection:
             case Close(kind, name):
                 if kind is ObjectKind.STATEMENT:
                     self._statements.pop(name, None)
+                    self._types.pop(name, None)
                 else:
                     self._portals.pop(name, None)
                 self.send(CloseComplete())
@@ -314,6 +319,25 @@ def _address(writer: asyncio.StreamWriter) -> str:
 
 def _decoded(script: bytes) -> str:
     return script.decode("utf-8", "replace")
+
+
+def _texts(values: tuple[bytes | None, ...], formats: tuple[int, ...], types: tuple[int, ...]) -> tuple[str | None, ...]:
+    """The values of Bind as text. Drivers send numbers in binary without being asked. Raises CommandError."""
+    if len(formats) not in (0, 1, len(values)):
+        raise CommandError("08P01", f"bind message has {len(formats)} parameter formats but {len(values)} parameters")
+    found: list[str | None] = []
+    for index, value in enumerate(values):
+        is_binary = bool(formats[index if len(formats) > 1 else 0]) if formats else False
+        type_oid = types[index] if index < len(types) else 0
+        if value is None:
+            found.append(None)
+        elif is_binary and type_oid in _INTEGERS:
+            found.append(str(int.from_bytes(value, "big", signed=True)))
+        elif is_binary and type_oid not in _TEXTS:
+            raise CommandError("0A000", f"parameter ${index + 1} is in a binary format that the console does not know", "Bind text.")
+        else:
+            found.append(value.decode("utf-8", "replace"))
+    return tuple(found)
 
 
 def _row_description(columns: tuple[str, ...]) -> RowDescription:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from proxy.config import default_data_dir
+from proxy.config import CONSOLE_FILE, default_data_dir
 
 DEFAULT_CONSOLE = "http://127.0.0.1:8432"
 
@@ -24,12 +24,12 @@ class ClientError(Exception):
         self.exit_code = exit_code
 
 
-def find_token(data_dir: Path | None = None) -> str:
+def find_token() -> str:
     """PGHOLD_TOKEN, else the file that the first start wrote. Raises ClientError."""
     token = os.environ.get("PGHOLD_TOKEN", "").strip()
     if token:
         return token
-    path = (data_dir or Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())) / "operator.token"
+    path = data_dir() / "operator.token"
     try:
         return path.read_text().strip()
     except OSError:
@@ -37,8 +37,8 @@ def find_token(data_dir: Path | None = None) -> str:
 
 
 def base_url(console: str | None) -> str:
-    """The console's address: given, PGHOLD_CONSOLE, or the default. Raises ClientError."""
-    base = console or os.environ.get("PGHOLD_CONSOLE") or DEFAULT_CONSOLE
+    """The console's address: given, PGHOLD_CONSOLE, that of the pghold on the data directory, or the default. Raises ClientError."""
+    base = console or os.environ.get("PGHOLD_CONSOLE") or _running() or DEFAULT_CONSOLE
     base = base if "://" in base else f"http://{base}"
     try:
         good = httpx.URL(base).scheme in ("http", "https") and bool(httpx.URL(base).host)
@@ -47,6 +47,17 @@ def base_url(console: str | None) -> str:
     if not good:
         raise ClientError(f"{printable(base)[:200]}: expected HOST:PORT or http://HOST:PORT (--console, PGHOLD_CONSOLE)", 2)
     return base
+
+
+def data_dir() -> Path:
+    return Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())
+
+
+def _running() -> str:
+    try:
+        return (data_dir() / CONSOLE_FILE).read_text().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def authorization(token: str | None) -> dict[str, str]:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from proxy.cli.client import Client, ClientError
-from proxy.config import default_data_dir
+from proxy.cli.client import Client, ClientError, data_dir
 from proxy.holds_json import iso
 from proxy.model import Role
 
@@ -46,10 +45,10 @@ class Directory(Protocol):
 
 def directory(console: str | None, token: str | None) -> Directory:
     """The proxy that is named or runs on the data directory; else the data directory itself."""
-    data_dir = Path(os.environ.get("PGHOLD_DATA_DIR") or default_data_dir())
-    if console or token or _in_use(data_dir):
+    place = data_dir()
+    if console or token or _in_use(place):
         return Remote(Client(console, token))
-    return Direct(data_dir)
+    return Direct(place)
 
 
 def _in_use(data_dir: Path) -> bool:

@@ -17,6 +17,8 @@ from proxy.sight_words import sight_lines
 
 _STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
 
+_SEVERITY_STYLE = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "green"}
+
 
 def terminal(*, stderr: bool = False) -> Console:
     """As wide as the terminal; wide enough for whole lines when there is none."""
@@ -82,7 +84,7 @@ def table(holds: list[dict[str, Any]]) -> Table:
             left,
             Text(visible(f"{hold['role']}@{hold['client_addr']}", False)),
             Text(visible(hold["database"], False)),
-            ", ".join(hold["rule_ids"]),
+            Text(visible(", ".join(hold["rule_ids"]), False), _SEVERITY_STYLE.get(hold["severity"], "") if state == "pending" else "dim"),
             Text(visible(" ".join(hold["script"].split()), False)),
         )
     return result

@@ -109,10 +109,16 @@ def test_psycopg_binds_what_an_operator_typed(pghold: Pghold, console: psycopg.C
     client.join(10)
 
 
-def test_a_number_is_bound_as_psycopg_binds_numbers(pghold: Pghold, console: psycopg.Connection, table: str) -> None:
+@pytest.mark.parametrize("placeholder", ["%s", "%t", "%b"])
+def test_numbers_and_strings_are_bound_in_text_and_binary(
+    pghold: Pghold, console: psycopg.Connection, table: str, placeholder: str
+) -> None:
     client, hold_id = held(pghold, f"DELETE FROM {table}")
-    assert console.execute("DENY %t %s", (hold_id, "no")).fetchone() == (str(hold_id), "denied", "operator")
+    row = console.execute(f"DENY {placeholder} {placeholder}".encode(), (hold_id, "no")).fetchone()
+    assert row == (str(hold_id), "denied", "operator")
     client.join(10)
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="binary"):
+        console.execute(b"DENY %b 'no'", (1.5,))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,25 @@ def test_a_life_of_an_operator_through_the_running_proxy(pghold: Pghold, cli: Cl
     ]
     secrets = (token, ci["token"])
     assert not any(secret in line for secret in secrets for line in (pghold.folder / "data" / "audit.jsonl").read_text().splitlines())
+
+
+def test_of_many_who_add_the_same_name_at_once_one_does(pghold: Pghold) -> None:
+    def add(role: str) -> httpx.Response:
+        return pghold.http.post("/api/v1/operators", json={"name": "s-race", "role": role})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(add, ["viewer", "approver", "admin", "auditor"] * 2))
+    made = [a for a in answers if a.status_code == 201]
+    assert len(made) == 1
+    assert {a.status_code for a in answers} == {201, 400}
+    assert len(changes(pghold, "s-race")) == 1
+    me = httpx.get(f"{pghold.console}/api/v1/me", headers={"Authorization": f"Bearer {made[0].json()['token']}"}, trust_env=False).json()
+    assert f"added as {me['role']}" == changes(pghold, "s-race")[0][1]
+
+
+def test_the_api_describes_itself(pghold: Pghold) -> None:
+    paths = pghold.http.get("/api/v1/openapi.json").json()["paths"]
+    assert {"/api/v1/me", "/api/v1/review", "/api/v1/holds/{hold_id}/review", "/api/v1/holds/together", "/api/v1/operators"} <= set(paths)
 
 
 def test_a_token_ends_when_it_was_said_to(pghold: Pghold, cli: Cli) -> None:
@@ -222,11 +243,23 @@ def test_the_way_back_in_while_no_proxy_runs(stopped: Pghold) -> None:
     assert status(stopped, token) == 200
     # A restart does not let the disabled first operator in again.
     assert status(stopped, stopped.token) == 401
-    # While it runs, the same command goes through it.
-    running = Cli(stopped, PGHOLD_TOKEN=token)
+    # While it runs, the same command goes through it, wherever its console listens.
+    running = Cli(stopped, PGHOLD_TOKEN=token).without_console()
     assert "directly" not in running("operator", "list").stderr
     running.out("operator", "enable", "operator")
     assert changes(stopped, "operator")[-1] == ("rescue", "enable")
+    assert (stopped.folder / "data" / "console.url").read_text().strip() == stopped.console
+    assert stopped.stop() == 0
+    assert not (stopped.folder / "data" / "console.url").exists()
+
+
+def test_what_a_killed_proxy_left_does_not_mislead(stopped: Pghold) -> None:
+    stopped.start()
+    stopped.stop(signal.SIGKILL)
+    assert (stopped.folder / "data" / "console.url").exists()
+    cli = Cli(stopped).without_console()
+    cli.out("operator", "add", "after-all")
+    assert cli("holds").stderr.startswith("pghold: cannot reach the console at http://127.0.0.1:")
 
 
 def test_nothing_is_changed_that_cannot_be_recorded(stopped: Pghold) -> None:

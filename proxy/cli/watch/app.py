@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -29,6 +30,8 @@ _GATHER_S: Final = 0.05
 #: So long must the cursor rest before more is asked about its hold.
 _REST_S: Final = 0.2
 _ENDED_SHOWN: Final = 200
+#: So often is the whole list asked for, beside the news.
+_AGAIN_S: Final = 60.0
 #: A preview below the list wants so many lines.
 _PREVIEW_LINES: Final = 30
 
@@ -293,6 +296,7 @@ class WatchApp(App[None]):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
+        self.set_interval(_AGAIN_S, self._look_again)
         self._follow()
 
     async def on_unmount(self) -> None:
@@ -308,12 +312,13 @@ class WatchApp(App[None]):
         failures = 0
         while True:
             try:
-                async for raw in self.feed.changes():
-                    if raw is None:
-                        await self._connected()
-                        failures = 0
-                    elif self.board.apply(raw) is not Change.NONE or raw["state"] == "pending":
-                        self._news(raw)
+                async with aclosing(self.feed.changes()) as changes:
+                    async for raw in changes:
+                        if raw is None:
+                            await self._connected()
+                            failures = 0
+                        elif self.board.apply(raw) is not Change.NONE or raw["state"] == "pending":
+                            self._news(raw)
             except ClientError as error:
                 if error.exit_code != 1:
                     self.exit(return_code=error.exit_code, message=f"pghold: {error}")
@@ -327,17 +332,29 @@ class WatchApp(App[None]):
     async def _connected(self) -> None:
         """Whatever happened meanwhile: what waits now, and what became of what does not wait any more."""
         self.me = await self.feed.me()
-        first = not self.board.pending and not self.board.ended
-        for number in self.board.replace_pending(await self.feed.pending(), news=not first):
+        await self._compare(news=bool(self.board.pending or self.board.ended))
+        self._problem = ""
+        self.board.is_known = True
+        if self.board.fresh:
+            self.bell()
+        self._redraw()
+
+    async def _compare(self, news: bool) -> None:
+        """With what waits now. Raises ClientError."""
+        for number in self.board.replace_pending(await self.feed.pending(), news=news):
             try:
                 self.board.apply((await self.feed.review([number]))["hold"])
             except ClientError:
                 self.board.forget(number)
             self._changed.add(number)
-        self._problem = ""
-        self.board.is_known = True
-        if self.board.fresh:
-            self.bell()
+
+    @work(group="again", exclusive=True)
+    async def _look_again(self) -> None:
+        """News is dropped for those who are slow to take it; nothing may stay in the list for that."""
+        try:
+            await self._compare(news=True)
+        except ClientError:
+            return  # the connection is lost, which _follow says
         self._redraw()
 
     def _news(self, raw: Json) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -87,7 +87,7 @@ class Feed:
             return [{**hold, "error": None}]
         return list(await self._ask("POST", "/holds/together", json={**answer, "ids": list(ids), "approve": approve}))
 
-    async def changes(self) -> AsyncIterator[Json | None]:
+    async def changes(self) -> AsyncGenerator[Json | None]:
         """None once it is connected, when the list should be fetched; then holds as they change, until the connection ends."""
         try:
             async with self._http.stream("GET", "/api/v1/events", timeout=httpx.Timeout(10, read=_SILENCE_S)) as response:
