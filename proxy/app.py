@@ -274,7 +274,7 @@ class App:
         self._console = make_server(application, self._console_tls, self._settings.console_proxies)
         self._tasks.spawn(_serve_http(self._console, sock), "console")
         # Where commands on this machine find it, whatever its port.
-        url = settings.data_dir / CONSOLE_FILE
+        url = self._settings.data_dir / CONSOLE_FILE
         try:
             url.write_text(f"{self._scheme}://{self._console_address}\n")
         except OSError as error:

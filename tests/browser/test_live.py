@@ -208,3 +208,21 @@ def test_a_dozen_pages_of_one_browser_are_all_live_and_the_next_takes_over_when_
     for page in pages:
         expect(page.locator(f"#row-{hold_id}")).to_be_hidden()
     client.join(10)
+
+
+def test_a_page_that_sleeps_does_not_keep_the_others_from_the_events(window: Window, pghold: Pghold) -> None:
+    """As a phone does with pages that are not in sight: they keep their locks, and answer nothing."""
+    asleep = window.context.new_page()
+    asleep.goto("/static/console.css")
+    asleep.evaluate("() => { navigator.locks.request('pghold-events', () => new Promise(() => {})).catch(() => {}); }")
+    page = window.live("/holds")
+    client, hold_id = held(pghold, "DROP SCHEMA nowhere")
+    expect(page.locator(f"#row-{hold_id}")).to_be_visible()
+    # Two that are awake leave the stream where it is.
+    other = window.context.new_page()
+    other.goto(f"/holds/{hold_id}")
+    other.wait_for_selector("body[data-connected]")
+    pghold.deny(hold_id, "no")
+    expect(other.locator("#standing")).to_contain_text("denied by operator: no")
+    expect(page.locator(f"#row-{hold_id}")).to_be_hidden()
+    client.join(10)

@@ -89,7 +89,7 @@ def test_no_page_scrolls_sideways(open_window: Open, paths: list[str], size: dic
 _SMALL = """() => [...document.querySelectorAll('button, input:not([type=hidden]), select, textarea, summary, nav a, a.button, a.row')]
   .filter((e) => e.checkVisibility() && !e.closest('[hidden]'))
   .map((e) => [e.innerText || e.id || e.name, e.getBoundingClientRect()])
-  .filter(([name, box]) => box.width > 1 && (box.height < (name.type === 'checkbox' ? 20 : 24) || box.width < 20))
+  .filter(([name, box]) => box.width > 1 && (box.height < 24 || box.width < 24))
   .map(([name, box]) => `${name}: ${Math.round(box.width)} x ${Math.round(box.height)}`)"""
 
 

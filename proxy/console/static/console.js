@@ -137,6 +137,7 @@ const heard = {
     const list = byId("list");
     if (list && list.dataset.refresh.startsWith("/holds/list")) refresh(list);
   },
+  wait() {},
   lost({ refused }) {
     delete body.dataset.connected;
     byId("signed-out").hidden = !refused;
@@ -144,44 +145,66 @@ const heard = {
   },
 };
 
+/** Asks for the stream, again and again; returns what ends it. */
 function stream(say) {
-  const source = new EventSource(body.dataset.live);
-  for (const kind of ["hello", "hold"]) source.addEventListener(kind, (message) => say(kind, JSON.parse(message.data)));
-  source.addEventListener("error", () => {
-    say("lost", { refused: false });
-    if (source.readyState !== EventSource.CLOSED) return;
-    // Refused, and a stream does not say why.
-    setTimeout(() => stream(say), 3000);
-    const probe = new AbortController();
-    fetch(body.dataset.live, { signal: probe.signal }).then((answer) => {
-      probe.abort();
-      say("lost", { refused: answer.status === 401 });
-    }, () => {});
-  });
-  window.addEventListener("pagehide", () => source.close(), { once: true });
+  let source, ended = false;
+  const open = () => {
+    if (ended) return;
+    source = new EventSource(body.dataset.live);
+    for (const kind of ["hello", "hold"]) source.addEventListener(kind, (message) => say(kind, JSON.parse(message.data)));
+    source.addEventListener("error", () => {
+      say("lost", { refused: false });
+      if (source.readyState !== EventSource.CLOSED) return;
+      // Refused, and a stream does not say why.
+      setTimeout(open, 3000);
+      const probe = new AbortController();
+      fetch(body.dataset.live, { signal: probe.signal }).then((answer) => {
+        probe.abort();
+        say("lost", { refused: answer.status === 401 });
+      }, () => {});
+    });
+  };
+  const end = () => { ended = true; source.close(); };
+  window.addEventListener("pagehide", end, { once: true });
+  open();
+  return end;
 }
 
 /**
  * One stream for all pages of a browser: it opens six connections to a host at most (HTTP/1.1), and with a stream for each the
  * seventh page would never load. Whoever has the lock holds it and passes on what comes; when that page goes, the next one does.
+ * A phone puts pages that are not in sight to sleep, and they keep the lock: from one that does not answer it is taken.
  */
 function listen() {
   if (!navigator.locks) { stream((kind, data) => heard[kind](data)); return; } // plain http from elsewhere than this machine
   const others = new BroadcastChannel("pghold");
-  let hello = null; // what a page that comes later is told; only where the stream is
-  others.addEventListener("message", ({ data: [kind, data] }) => {
-    if (kind !== "ask") heard[kind](data);
-    else if (hello) others.postMessage(["hello", hello]);
-  });
-  others.postMessage(["ask", null]);
-  navigator.locks.request("pghold-events", () => {
-    stream((kind, data) => {
-      hello = kind === "hello" ? data : kind === "lost" ? null : hello && { ...hello, pending: data.pending };
-      heard[kind](data);
-      others.postMessage([kind, data]);
-    });
+  let end = null; // of the stream, where it is
+  let last = null; // what a page that comes later is told
+  let answered = false;
+  const say = (kind, data) => {
+    last = kind === "hold" ? last && [last[0], { ...last[1], pending: data.pending }] : [kind, data];
+    heard[kind](data);
+    others.postMessage([kind, data]);
+  };
+  const seek = (options) => navigator.locks.request("pghold-events", options, () => {
+    last = null;
+    end = stream(say);
     return new Promise(() => {});
+  }).catch(() => { end?.(); end = null; seek({}); });
+  others.addEventListener("message", ({ data: [kind, data] }) => {
+    if (kind === "ask") { if (end) others.postMessage(last || ["wait", null]); return; }
+    answered = true;
+    heard[kind](data);
   });
+  const ask = () => {
+    if (end || document.hidden) return;
+    answered = false;
+    others.postMessage(["ask", null]);
+    setTimeout(() => { if (!answered && !end && !document.hidden) seek({ steal: true }); }, 1500);
+  };
+  seek({});
+  ask();
+  document.addEventListener("visibilitychange", ask);
 }
 
 // --- keys -----------------------------------------------------------------------------------------------------------
