@@ -180,6 +180,8 @@ class SqlHoldBook:
         return hold
 
     async def get(self, hold_id: HoldId) -> Hold:
+        if not 0 < hold_id < 2**63:
+            raise UnknownHoldError(hold_id)  # no integer of the store, which would fail
         async with self._store.transaction() as connection:
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
         if row is None:

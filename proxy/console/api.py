@@ -84,7 +84,7 @@ def make_api(services: Services) -> FastAPI:
         who: Who,
         state: Annotated[str, Query(pattern="^(pending|all)$", description="pending or all")] = "pending",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        before: Annotated[int | None, Query(ge=1, description="only holds with a smaller id")] = None,
+        before: Annotated[int | None, Query(ge=1, lt=2**63, description="only holds with a smaller id")] = None,
     ) -> list[dict[str, object]]:
         """Holds, newest first."""
         found = await services.book.list(

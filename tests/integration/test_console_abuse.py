@@ -298,6 +298,33 @@ def test_private_pages_are_not_kept_by_browsers_and_no_other_site_reads_them(hou
             assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
+HUGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/holds/{HUGE}",
+        f"/holds/{HUGE}/state",
+        f"/holds/{HUGE}/script.sql",
+        f"/holds/together?ids={HUGE},0",
+        f"/holds?page={HUGE}",
+        f"/audit?hold={HUGE}",
+        f"/audit?before={HUGE}",
+        f"/audit/export?hold={HUGE}",
+        f"/api/v1/holds/{HUGE}",
+        f"/api/v1/holds?before={HUGE}",
+        "/api/v1/holds?before=9223372036854775808",
+        "/api/v1/holds?before=9223372036854775807",
+    ],
+)
+def test_a_number_that_no_store_has_is_no_error_of_ours(house: House, path: str) -> None:
+    with house.as_somebody("admin") as http:
+        assert http.get(path, headers={"Authorization": f"Bearer {house.tokens['admin']}"}).status_code in (200, 404, 422)
+        for form, fields in ((f"/holds/{HUGE}/decide", {"action": "deny", "reason": "x"}), (f"/sessions/{HUGE}/kill", {})):
+            assert http.post(form, data={"csrf": csrf_of(http), **fields}).status_code == 404
+
+
 # --- listeners --------------------------------------------------------------------------------------------------------
 
 
