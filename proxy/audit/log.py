@@ -186,7 +186,8 @@ class JsonlAuditLog:
             self._put(data)
             if self._on_flush is not None:
                 self._on_flush(time.perf_counter() - started)
-        except (OSError, ValueError, TypeError) as problem:
+        except Exception as problem:
+            # Safety: whatever it is, those who wait must be refused; a thread that ends here would leave them, and all others, waiting.
             error = AuditError(f"cannot write {self.path}: {getattr(problem, 'strerror', None) or problem}")
             self._failed(batch, error)
         else:

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import desc, select
 
 from proxy.holds import hold_of
-from proxy.model import Hold
+from proxy.model import Hold, HoldState
 from proxy.seams import Clock
 from proxy.store import Store
 from proxy.store.schema import holds
@@ -40,6 +40,12 @@ class History:
             if set(other.request.rule_ids) & set(wanted.rule_ids) and set(other.request.relations) & set(wanted.relations):
                 found.setdefault(other.id, other)
         return list(found.values())[:limit]
+
+    async def recent(self, limit: int = 10) -> list[Hold]:
+        """Those that wait no more, newest first. Raises StoreError."""
+        wanted = select(holds).where(holds.c.state != str(HoldState.PENDING)).order_by(desc(holds.c.id)).limit(limit)
+        async with self._store.transaction() as connection:
+            return [hold_of(row) for row in (await connection.execute(wanted)).all()]
 
     async def waits(self, hours: int = 24) -> list[tuple[datetime, float, str]]:
         """Of holds opened in the last hours: when, how many seconds until they were decided or ended, and their state now."""

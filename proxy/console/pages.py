@@ -108,7 +108,7 @@ class HoldPages:
             # The worst first, and of those what expires soonest: that is what an operator should look at.
             groups.sort(key=lambda g: (-Severity[g.severity.upper()], g.expires_first.expires_at))
         first = (page - 1) * _GROUPS_SHOWN
-        recent = [] if every else [h for h in await self._services.book.list(pending_only=False, limit=60) if h.state != "pending"][:10]
+        recent = [] if every else await self._history.recent()
         return self._views.page(
             request,
             template,

@@ -51,6 +51,7 @@ def test_a_thousand_different_holds_are_listed_filtered_and_kept_up_with(window:
     expect(page.locator("#standing")).to_contain_text("done")
     window.live("/holds")
     expect(page.locator("#total")).to_have_text("999 holds")
+    expect(page.locator(".recent")).to_contain_text("one of a thousand")
     # What is worse than all of them comes to the top of the open page.
     client = RawClient(pghold.port, "one more")
     client.query("DROP SCHEMA one_more")

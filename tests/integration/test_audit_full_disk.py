@@ -185,3 +185,18 @@ async def test_file_that_fails_in_other_ways(tmp_path: Path, monkeypatch: pytest
     assert sum(e[0] == "audit failed" for e in events) == 1
     outcome = next(r for r in search(path, Query(event="outcome")))
     assert "happened_at" in outcome["detail"]  # type: ignore[operator]
+
+
+async def test_mask_that_raises_refuses_and_the_log_goes_on(tmp_path: Path) -> None:
+    def mask(text: str) -> str:
+        if "odd" in text:
+            raise LookupError("odd")
+        return "?"
+
+    log = JsonlAuditLog(tmp_path / "audit.jsonl", SystemClock(), mask=mask)
+    with pytest.raises(AuditError, match="odd"):
+        await log.append(AuditEntry(AuditEvent.HELD, script="odd"))
+    await log.append(AuditEntry(AuditEvent.HELD, script="even"))
+    await log.close()
+    assert verify(tmp_path / "audit.jsonl").problem is None
+    assert [r["script"] for r in search(tmp_path / "audit.jsonl", Query(event="held"))] == ["?"]

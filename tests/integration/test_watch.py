@@ -390,6 +390,25 @@ async def test_filter_and_ended_ones(pghold: Pghold, table: str) -> None:
         await until(pilot, lambda: "Holds of one session" in screen_text(app))
 
 
+async def test_the_row_under_the_cursor_is_seen(pghold: Pghold, table: str) -> None:
+    async with watching(pghold) as (app, pilot):
+        one, _ = held(pghold, f"DELETE FROM {table}", application_name="alpha")
+        two, _ = held(pghold, f"TRUNCATE {table}", application_name="beta")
+        await rows(app, pilot, 2)
+
+        def reversed_lines() -> list[int]:
+            strips = [app.screen.query_one(HoldList).render_line(y) for y in range(3)]
+            return [y for y, strip in enumerate(strips) if all(s.style is not None and s.style.reverse for s in strip)]
+
+        assert reversed_lines() == [0]
+        await pilot.press("j")
+        assert reversed_lines() == [1]
+        for hold in pghold.holds():
+            pghold.deny(hold["id"])
+        one.join(10)
+        two.join(10)
+
+
 async def test_the_mouse_opens_and_marks(pghold: Pghold, table: str) -> None:
     async with watching(pghold) as (app, pilot):
         client, hold_id = held(pghold, f"DELETE FROM {table}")

@@ -108,13 +108,15 @@ class HoldList(ScrollView, can_focus=True):
         index = y + self.scroll_offset.y
         width = self.size.width
         if not 0 <= index < len(self.rows):
-            text = Text(self._nothing() if y == 1 and not self.rows else "", style="dim")
+            text = Text(self._nothing() if y == 1 and not self.rows else "")
             text.truncate(width)
+            text.stylize("dim")
         else:
             text = row_text(self.rows[index], self._board, self._now(), width)
             if index == self.cursor:
                 # Colours turned around are hard to read.
-                text = Text(text.plain, _CURSOR)
+                text = Text(text.plain)
+                text.stylize(_CURSOR)
         return Strip(text.render(self.app.console)).adjust_cell_length(width, self.rich_style).apply_style(self.rich_style)
 
     def _nothing(self) -> str:

@@ -64,7 +64,7 @@ htmx.defineExtension("keep", {
 
 const waiting = new Map();
 
-/** At once, then again when twice the time has gone that it took: thirty drops are no reason for thirty requests. */
+/** At once, then again when as much time has gone as it took: thirty drops are no reason for thirty requests. */
 function refresh(part) {
   if (!part || document.hidden && part.dataset.every) return;
   if (waiting.has(part)) { waiting.set(part, true); return; }
@@ -75,7 +75,7 @@ function refresh(part) {
     const again = waiting.get(part);
     waiting.delete(part);
     if (again) refresh(byId(part.id));
-  }, Math.min(1000, Math.max(50, 2 * (Date.now() - began)))));
+  }, Math.min(1000, Math.max(50, Date.now() - began))));
 }
 
 function settle() {
