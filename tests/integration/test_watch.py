@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +120,7 @@ async def test_keys_alone_are_enough(pghold: Pghold, postgres18: PostgresServer,
         await rows(app, pilot, 1)
         await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, DecideDialog) and app.focused is not None)
-        for text in (table, "by keys", PHRASE):
+        for text in (table, "by keys", "", PHRASE):  # no grant for the session
             await pilot.press(*("space" if c == " " else c for c in text), "enter")
         client.join(10)
         assert client.error is None
@@ -162,6 +165,46 @@ async def test_what_is_lacking_is_said_and_what_was_typed_stays(pghold: Pghold, 
         await until(pilot, lambda: isinstance(app.screen, ListScreen))
     pghold.deny(hold_id)
     client.join(10)
+
+
+def _left_alone(connection: psycopg.Connection[Any], script: str) -> None:
+    with suppress(psycopg.Error):
+        connection.execute(script)  # type: ignore[call-overload]
+
+
+async def test_a_session_grant_lets_the_next_statement_pass(pghold: Pghold, table: str) -> None:
+    async with watching(pghold) as (app, pilot):
+        with pghold.connect() as connection:
+            client = threading.Thread(target=lambda: connection.execute(f"DELETE FROM {table}"))
+            client.start()
+            await rows(app, pilot, 1)
+            await pilot.press("a")
+            await fill(app, pilot, object_name=table, reason="the whole clean-up", session_minutes="5", phrase=PHRASE)
+            await until(pilot, lambda: not client.is_alive())
+            await asyncio.to_thread(connection.execute, f"DELETE FROM {table}")
+        assert [h["state"] for h in pghold.holds("all")[:2]] == ["done", "done"]
+
+
+async def test_a_hold_nobody_waits_for_any_more_is_approved_for_one_retry(pghold: Pghold, postgres18: PostgresServer, table: str) -> None:
+    connection = pghold.connect()
+    client = threading.Thread(target=_left_alone, args=(connection, f"DELETE FROM {table}"))
+    async with watching(pghold) as (app, pilot):
+        client.start()
+        await rows(app, pilot, 1)
+        hold_id = pghold.holds()[0]["id"]
+        with socket.socket(fileno=os.dup(connection.fileno())) as link:
+            link.shutdown(socket.SHUT_RDWR)
+        await until(pilot, lambda: hold_id in app.board.ended)
+        client.join(10)
+        connection.close()
+        await pilot.press("o", "a")
+        await until(pilot, lambda: isinstance(app.screen, DecideDialog))
+        await fill(app, pilot, object_name=table, reason="it was right", phrase=PHRASE)
+        await until(pilot, lambda: pghold.hold(hold_id)["state"] == "approved")
+        await until(pilot, lambda: str(app.board.ended[hold_id].hold.state) == "approved")
+    with pghold.connect() as again:
+        again.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+    assert postgres18.sql(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 async def test_who_comes_too_late_is_told_who_decided(pghold: Pghold, table: str) -> None:

@@ -18,11 +18,12 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from proxy.cli.client import ClientError
-from proxy.cli.watch.board import Board, Change, Entry, Json
+from proxy.cli.watch.board import Board, Change, Entry, Json, is_undecided
 from proxy.cli.watch.dialogs import DecideDialog, HelpDialog
 from proxy.cli.watch.feed import Feed
 from proxy.cli.watch.list import HoldList
 from proxy.cli.watch.text import card, heading, safe
+from proxy.model import HoldState
 
 _RETRY_S: Final = (1, 1, 2, 3, 5)
 #: News that comes this close together is drawn once.
@@ -418,6 +419,9 @@ class WatchApp(App[None]):
     def decide(self, ids: Sequence[int], approve: bool) -> None:
         """Ask what must be asked, and send it."""
         entries = [e for e in (self.board.pending.get(i) for i in ids) if e is not None]
+        late = self.board.ended.get(ids[0])
+        if not entries and approve and late is not None and is_undecided(late.hold):
+            entries = [late]
         if not entries:
             entry = self.board.entry(ids[0])
             self._tell(_ended(entry) if entry is not None else f"hold {ids[0]} does not wait any more", "warning")
@@ -432,6 +436,9 @@ class WatchApp(App[None]):
             demands = await self.feed.review(ids)
         except ClientError as error:
             self._tell(str(error), "error")
+            return
+        if entries[0].hold.state is not HoldState.PENDING and not demands.get("retry"):
+            self._tell(_ended(entries[0]), "warning")
             return
         if demands["why_not"]:
             self._tell(f"not yours to decide: {demands['why_not']}", "warning")
@@ -469,7 +476,8 @@ class WatchApp(App[None]):
             self._tell(f"{what}: {more} more must approve")
         decided = [r for r in done if r["state"] != "pending"]
         if len(decided) == 1:
-            self._tell(f"Hold {decided[0]['id']} is {decided[0]['state']}")
+            retry = " for one retry: it runs when it is sent again" if decided[0].get("retry") else ""
+            self._tell(f"Hold {decided[0]['id']} is {decided[0]['state']}{retry}")
         elif decided:
             self._tell(f"{len(decided)} holds are {decided[0]['state']}")
 

@@ -17,7 +17,9 @@ Json = dict[str, Any]  # any: JSON
 #: Ended holds that are kept to be looked at.
 ENDED_KEPT: Final = 500
 #: News comes in the order in which it happened, but what is fetched meanwhile may be older: a hold never goes back.
-_RANK: Final = {HoldState.PENDING: 0, HoldState.APPROVED: 1, HoldState.PROTECTING: 2, HoldState.RELEASED: 3}
+_RANK: Final = {HoldState.PENDING: 0, HoldState.APPROVED: 2, HoldState.PROTECTING: 3, HoldState.RELEASED: 4}
+#: What ended without a decision can still be approved, for a retry.
+_UNDECIDED: Final = (HoldState.EXPIRED, HoldState.ABANDONED)
 
 
 class Change(Enum):
@@ -165,7 +167,12 @@ class Board:
 
 
 def _rank(hold: Hold) -> int:
-    return _RANK.get(hold.state, 4)
+    return 1 if is_undecided(hold) else _RANK.get(hold.state, 5)
+
+
+def is_undecided(hold: Hold) -> bool:
+    """It ended before anybody decided; perhaps it can still be approved."""
+    return hold.state in _UNDECIDED and hold.decision is None
 
 
 def hold_of(raw: Json) -> Hold:

@@ -87,11 +87,19 @@ class DecideDialog(ModalScreen[list[Json] | None]):
         if demands["second_factor"]:
             yield Label("Code of your second factor:")
             yield Input(id="code", compact=True, max_length=20)
+        if self._may_grant:
+            yield Label("Minutes in which the same rules may pass in this session; empty: this statement only:")
+            yield Input(id="session_minutes", compact=True, restrict=r"[0-9]*", max_length=4)
         yield Label(Text(f"Type: {safe(demands['phrase'], 200)}"))
         yield Input(id="phrase", compact=True, max_length=1000)
         if demands["approvers_needed"] > 1 and demands["break_glass"]:
             yield Label("To break the glass, alone and loud, type yes; else leave it empty:")
             yield Input(id="break_glass", compact=True, max_length=10)
+
+    @property
+    def _may_grant(self) -> bool:
+        demands = self._demands
+        return len(self.ids) == 1 and bool(demands.get("session_grant_max_s")) and not demands.get("retry")
 
     def _summary(self) -> Text:
         count = len(self.ids)
@@ -108,6 +116,8 @@ class DecideDialog(ModalScreen[list[Json] | None]):
             given = [a["operator"] for a in self._demands.get("approvals", ())]
             so_far = f"; so far: {', '.join(safe(n, 40) for n in given)}" if given else ""
             text.append(f"\n{self._demands['approvers_needed']} people must approve{so_far}", "bold yellow")
+        if self._approve and self._demands.get("retry"):
+            text.append("\nNobody waits for it: it runs once, when the same role sends it again.", "bold yellow")
         return text
 
     # --- answering ----------------------------------------------------------------------------------------------
@@ -155,6 +165,8 @@ class DecideDialog(ModalScreen[list[Json] | None]):
         body: Json = {i.id or "": i.value for i in self.query(Input)}
         if "count" in body:
             body["count"] = int(body["count"] or 0)
+        if "session_minutes" in body:
+            body["session_grant_s"] = int(body.pop("session_minutes") or 0) * 60
         if "break_glass" in body:
             body["break_glass"] = body["break_glass"].strip().lower() == "yes"
         return body
@@ -187,7 +199,8 @@ HELP = """\
  of one program doing the same thing, and of equal statements
  are one group: to approve it, type how many will run.
  Characters that hide are shown as <U+XXXX>.
- An approval lets the statement run once."""
+ An approval lets the statement run once. Of the ended ones (o)
+ those that nobody decided can be approved for one retry."""
 
 
 class HelpDialog(ModalScreen[None]):
