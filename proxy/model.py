@@ -288,7 +288,6 @@ class AuditEvent(StrEnum):
     POLICY_CHANGED = "policy changed"
     NOTIFICATION_LOST = "notification lost"
     ROTATED = "rotated"
-    CHECKPOINT = "checkpoint"
     PRUNED = "pruned"  # the oldest file of the log is about to be removed
     AUDIT_FAILED = "audit failed"  # it could not be written for a while, and can again
     AUDIT_KEY = "audit key"  # checkpoints are signed with this key from now on

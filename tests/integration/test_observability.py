@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.browsing import Client
-from tests.servers import Pghold
+from tests.servers import Pghold, PostgresServer, free_port
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy/grafana/pghold.json"
@@ -43,12 +43,23 @@ def names_in(expression: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(pghold: Pghold) -> str:
-    """After one statement was held and denied."""
-    client = Client(pghold, "DROP TABLE IF EXISTS not_there")
-    pghold.deny(pghold.wait_for_hold()["id"])
-    client.join(10)
-    return pghold.http.get("/metrics").text
+def exported(postgres18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """After one statement was held and denied, with a route, a sink and a second place that nobody listens at."""
+    folder = tmp_path_factory.mktemp("observed")
+    nobody = free_port()
+    file = folder / "pghold.toml"
+    file.write_text(
+        f'audit_sinks = ["syslog+tcp://127.0.0.1:{nobody}"]\naudit_checkpoints = ["file:{folder}/checkpoints.jsonl"]\n'
+        f'[[notifications]]\nname = "ops"\nwebhook = "http://127.0.0.1:{nobody}/"\nsecret = "0123456789abcdef0123456789abcdef"\n'
+    )
+    proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres", "--policy", str(file))
+    try:
+        client = Client(proxy, "DROP TABLE IF EXISTS not_there")
+        proxy.deny(proxy.wait_for_hold()["id"])
+        client.join(10)
+        return proxy.http.get("/metrics").text
+    finally:
+        assert proxy.stop() == 0
 
 
 @pytest.fixture(scope="module")
