@@ -118,15 +118,15 @@ class SqlGrants:
         )
         async with self._store.transaction() as connection:
             for row in (await connection.execute(fits.order_by(grants.c.id))).all():
-                # The same text may be more dangerous in another session; what was decided is what was found then.
-                if not set(request.rule_ids) <= set(json.loads(row.rule_ids)):
+                approved = hold_of((await connection.execute(select(holds).where(holds.c.id == row.hold_id))).one())
+                # The same text can mean something else in another session (EXECUTE of a name): what was found is what was decided.
+                if _found(approved.request) != _found(request):
                     continue
                 used = await connection.execute(
                     update(grants).where(grants.c.id == row.id, grants.c.ended_at.is_(None)).values(ended_at=now)
                 )
                 if used.rowcount == 1:
-                    found = (await connection.execute(select(holds).where(holds.c.id == row.hold_id))).one()
-                    return hold_of(found)
+                    return approved
         return None
 
     async def _use_session(self, request: HoldRequest) -> Hold | None:
@@ -231,10 +231,14 @@ def _row(kind: GrantKind, hold: Hold, decision: Decision, now: datetime, until: 
     )
 
 
-def _identity(request: HoldRequest) -> tuple[str, str, str, str, frozenset[str]]:
+def _found(request: HoldRequest) -> frozenset[tuple[str, str]]:
+    return frozenset((f.rule_id, f.message) for f in request.findings)
+
+
+def _identity(request: HoldRequest) -> tuple[str, str, str, str, frozenset[tuple[str, str]]]:
     """Who asks for what: a decision about one is a decision about the other."""
     who = request.requester
-    return who.role, who.database, who.certificate, request.script_sha256, frozenset(request.rule_ids)
+    return who.role, who.database, who.certificate, request.script_sha256, _found(request)
 
 
 def _grant_of(row: Row[tuple[str, ...]]) -> Grant:

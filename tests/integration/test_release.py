@@ -356,6 +356,32 @@ def test_retry_is_about_the_objects_that_were_seen(proxy: Pghold, drifting: Post
     assert "is another table now" in again["difference"][0]
 
 
+def test_retry_of_execute_is_about_what_the_name_meant(proxy: Pghold, drifting: PostgresServer) -> None:
+    """The text of EXECUTE says nothing; the same name can mean another statement in the next session."""
+    drifting.sql("CREATE TABLE other (id int); INSERT INTO other VALUES (1)")
+
+    def execute(body: str) -> None:
+        with proxy.connect(options="-c pghold.on_hold=reject") as connection:
+            connection.execute("SET pghold.on_hold = reject")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"PREPARE p AS {body}")
+            for hold in proxy.holds():
+                proxy.approve(hold["id"])
+            connection.execute(f"PREPARE p AS {body}")
+            connection.execute("EXECUTE p")
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute("DELETE FROM drifting")
+    [hold] = proxy.holds()
+    assert hold["script"] == "EXECUTE p"
+    proxy.approve(hold["id"])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute("DELETE FROM other")
+    assert drifting.sql("SELECT (SELECT count(*) FROM drifting), (SELECT count(*) FROM other)")[0] == (10, 1)
+    execute("DELETE FROM drifting")
+    assert drifting.sql("SELECT count(*) FROM drifting")[0][0] == 0
+
+
 def test_grant_that_is_revoked_or_over_lets_nothing_run(postgres18: PostgresServer, table: str) -> None:
     environment = {"PGHOLD_RETRY_TIMEOUT_S": "3"}
     proxy = Pghold(f"postgresql://127.0.0.1:{postgres18.port}/postgres", environment=environment)
