@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.cable import Cable
 from tests.browser.chromium import PROGRAM, Window, chromium
@@ -17,6 +17,8 @@ from tests.browsing import Browser as Http
 from tests.servers import Pghold, PostgresServer
 
 Open = Callable[..., Window]
+#: What a busy machine may need; waiting ends with the condition.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")

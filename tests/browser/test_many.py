@@ -29,6 +29,13 @@ def different(pghold: Pghold) -> Iterator[None]:
     _leave(pghold, clients)
 
 
+@pytest.fixture
+def alike(pghold: Pghold) -> Iterator[None]:
+    clients = crowd(pghold, MANY, alike=True)
+    yield
+    _leave(pghold, clients)
+
+
 def _leave(pghold: Pghold, clients: list[RawClient]) -> None:
     for client in clients:
         client.close()
@@ -60,8 +67,7 @@ def test_a_thousand_different_holds_are_listed_filtered_and_kept_up_with(window:
     expect(page.locator("a.row").first).not_to_contain_text("one_more")
 
 
-def test_a_thousand_holds_of_one_sync_are_one_decision(window: Window, pghold: Pghold) -> None:
-    clients = crowd(pghold, MANY, alike=True)
+def test_a_thousand_holds_of_one_sync_are_one_decision(window: Window, pghold: Pghold, alike: None) -> None:
     page = window.live("/holds")
     expect(page.locator("a.row")).to_have_count(1)
     page.locator("a.row").click()
@@ -76,4 +82,3 @@ def test_a_thousand_holds_of_one_sync_are_one_decision(window: Window, pghold: P
     wait_for(lambda: sum(r["event"] == "outcome" for r in pghold.audit()) >= MANY, 60)
     approved = [r["hold_id"] for r in pghold.audit() if r["event"] == "approved" and r["reason"] == "the whole sync"]
     assert len(approved) == len(set(approved)) == MANY
-    _leave(pghold, clients)
