@@ -67,6 +67,15 @@ class Attempts:
         found = [self._failures.get(key) for key in ((name, network(address)), (name, ""))]
         return max((f.locked_until for f in found if f is not None and f.locked_until is not None), default=None)
 
+    def locked(self) -> dict[str, datetime]:
+        """Names that are not listened to from somewhere, and until when."""
+        now = self._clock.now()
+        found: dict[str, datetime] = {}
+        for (name, _), failures in self._failures.items():
+            if failures.locked_until is not None and failures.locked_until > now:
+                found[name] = max(failures.locked_until, found.get(name, failures.locked_until))
+        return found
+
     def succeeded(self, name: str, address: str) -> None:
         """What was counted against this name from there is forgotten."""
         self._failures.pop((name, network(address)), None)

@@ -407,13 +407,14 @@ class SqlOperators:
         async with self._store.transaction() as connection:
             rows = (await connection.execute(select(operators).order_by(operators.c.name))).all()
             theirs = [_token(row) for row in (await connection.execute(select(tokens).order_by(tokens.c.name))).all()]
+        guessed = self._attempts.locked()
         return [
             Person(
                 operator=_operator(row),
                 created_at=datetime.fromisoformat(row.created_at),
                 disabled=row.disabled_at is not None,
                 has_password=bool(row.password_hash),
-                locked_until=_moment(row.locked_until),
+                locked_until=max(filter(None, (_moment(row.locked_until), guessed.get(row.name))), default=None),
                 tokens=tuple(t for t in theirs if t.operator == row.name),
             )
             for row in rows

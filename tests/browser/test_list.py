@@ -179,4 +179,4 @@ def test_what_follows_a_comment_does_not_look_like_a_part_of_it(window: Window, 
         page = window.live("/holds")
         expect(page.locator(f"#hold-{hold_id} .text")).to_have_text(f"-- harmless, a SELECT ⏎ DROP TABLE {table}")
         page.goto(f"/audit?hold={hold_id}")
-        expect(page.locator("tbody code").first).to_have_text(f"-- harmless, a SELECT ⏎ DROP TABLE {table}")
+        expect(page.locator("#records code").first).to_have_text(f"-- harmless, a SELECT ⏎ DROP TABLE {table}")

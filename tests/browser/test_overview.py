@@ -78,12 +78,12 @@ def test_the_audit_log_is_searched_and_exported_and_its_chain_is_whole(window: W
     pghold.deny(hold_id, "=1+1 no formulas")
     client.join(10)
     page = window.live("/audit")
-    expect(page.get_by_text(re.compile(r"The chain is whole: [\d,]+ records"))).to_be_visible()
+    expect(page.get_by_text("The chain is whole")).to_be_visible()
     page.get_by_label("hold").fill(str(hold_id))
     page.get_by_label("event").select_option("denied")
     page.get_by_role("button", name="Search").click()
-    expect(page.locator("tbody tr")).to_have_count(1)
-    expect(page.locator("tbody")).to_contain_text("=1+1 no formulas")
+    expect(page.locator("#records tbody tr")).to_have_count(1)
+    expect(page.locator("#records")).to_contain_text("=1+1 no formulas")
     with page.expect_download() as lines:
         page.get_by_role("link", name="JSON Lines").click()
     records = [json.loads(line) for line in lines.value.path().read_text().splitlines()]
@@ -96,7 +96,7 @@ def test_the_audit_log_is_searched_and_exported_and_its_chain_is_whole(window: W
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No record fits.")).to_be_visible()
     page.get_by_role("link", name="Show all").click()
-    assert page.locator("tbody tr").count() > 3
+    assert page.locator("#records tbody tr").count() > 3
     page.get_by_role("link", name=f"#{hold_id}").first.click()
     expect(page.locator("#standing")).to_contain_text("denied")
 

@@ -164,7 +164,6 @@ def test_reading_and_deciding_work_without_javascript(open_window: Open, pghold:
     expect(page.locator("#standing")).to_contain_text("denied by operator: no")
     other.join(10)
     page.goto("/audit")
-    page.get_by_role("link", name="Show the result").click()
     expect(page.get_by_text("The chain is whole")).to_be_visible()
 
 
