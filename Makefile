@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UPSTREAM ?=
 RUN_ARGS ?=
+WORKERS ?= 2
 
 .PHONY: help run demo test check integration browser bench screenshots fmt docs lock clean
 
@@ -33,7 +34,7 @@ demo: .venv/installed ## play the README's session by itself
 	@$(BIN)/python -m proxy.demo
 
 test: .venv/developer tests/node/node_modules/installed ## all tests, those with real PostgreSQL servers included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 integration: .venv/developer tests/node/node_modules/installed ## only the tests with real servers
 	$(BIN)/python -m pytest tests/integration
