@@ -98,9 +98,10 @@ from proxy.events import (
     TimerFired,
 )
 from proxy.held import UNDECIDED, CoreSettings, Held, Mode, Stage
-from proxy.inflight import SKIPPED, Asked, Naming, Running, error_fields
+from proxy.inflight import Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
-from proxy.look import Look, Sight, difference, make_look, names_of
+from proxy.look import Sight, difference
+from proxy.looking import SKIPPED, Asked, Looking
 from proxy.meaning import CHANGED, HARMLESS, Meaning
 from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
@@ -178,12 +179,8 @@ class Core:
         self._rejects = rejects
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._open_series = False
-        # The question in flight; one that was answered; how many there were, and why there are no more.
-        self._look: Look | None = None
-        self._answered: Look | None = None
+        self._looking = Looking("" if settings.looks else "the settings say not to look")
         self._sifting = False
-        self._looks = 0
-        self._cannot_look = "" if settings.looks else "the settings say not to look"
         self._held: Held | None = None
         self._draining = False
         self._closed = False
@@ -855,7 +852,7 @@ class Core:
         if held.stage is Stage.NOTING:
             held.stage = Stage.PENDING
             if held.rejects:
-                return [] if self._look is not None else self._reject(held)
+                return [] if self._looking.in_flight is not None else self._reject(held)
             if held.decision is not None:
                 return self._apply_decision(held)
             return self._scan_waiting()
@@ -902,8 +899,8 @@ class Core:
         """Ask the session what the held message is about, if this is the moment for it; later `backend_sent` tries again."""
         tracker = self.tracker
         if (
-            self._cannot_look
-            or self._look is not None
+            self._looking.closed
+            or self._looking.in_flight is not None
             or tracker.skipping
             or tracker.copy != CopyMode.NONE
             or tracker.transaction_status == FAILED_TRANSACTION
@@ -917,40 +914,24 @@ class Core:
                 held.flushed = True
                 return [SendToBackend(FLUSH)]
             return []
-        look = make_look(names_of(held.judgement), self._looks + 1, self.knowledge.client_encoding, has_sync=not self._open_series)
+        look = self._looking.ask(held.judgement, tracker, self.knowledge.client_encoding, has_sync=not self._open_series)
         if look is None:
             nothing = Sight(unbound="it names nothing that could be looked up")
             if held.stage is Stage.CHECKING:
                 return self._checked(held, nothing)
             held.sight = held.sight or nothing
             return []
-        self._looks += 1
-        self._look = look
-        kinds = [Kind.PARSE, Kind.BIND, Kind.EXECUTE, Kind.CLOSE]
-        if look.has_sync:
-            kinds.append(Kind.SYNC)
-            tracker.series += 1
-        tracker.requests += [Asked(self, kind, is_last=kind is kinds[-1]) for kind in kinds]
         return [SendToBackend(look.messages)]
-
-    def look_over(self) -> None:
-        """The last answer to the question came, or it was skipped."""
-        self._answered, self._look = self._look, None
-
-    def look_failed(self, why: str) -> None:
-        if self._look is not None and not self._look.problem:
-            self._look.problem = why
 
     def _looked(self) -> list[Command]:
         """Take in the answer."""
-        look, self._answered = self._answered, None
-        assert look is not None
+        look = self._looking.take()
         held = self._held
         if look.problem == SKIPPED:
             return [] if held is None else self._skip_held(held, SKIPPED)
         sight = look.sight(self.knowledge.server_encoding)
         if sight.unbound:
-            self._cannot_look = sight.unbound
+            self._looking.closed = sight.unbound
         if held is None:
             return []
         if look.problem and self.tracker.skipping:
@@ -973,9 +954,9 @@ class Core:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
         bound = held.hold_id is not None and (seen is None or not seen.unbound)
-        if not bound or self._cannot_look or self.tracker.transaction_status == FAILED_TRANSACTION:
+        if not bound or self._looking.closed or self.tracker.transaction_status == FAILED_TRANSACTION:
             return self._release(held)
-        if (seen is None and self._look is None) or (self._open_series and held.kind is not Kind.EXECUTE):
+        if (seen is None and self._looking.in_flight is None) or (self._open_series and held.kind is not Kind.EXECUTE):
             return self._release(held)  # there is no moment to look: the decision is about the text
         held.stage = Stage.CHECKING
         return [*self._ask(held), *self._scan_waiting()]
@@ -1006,7 +987,7 @@ class Core:
         position = min(self._passing, size)
         out: list[Command] = self._relayed(data[:position]) if position else []
         while position < size and not self._closed:
-            if self._look is None:
+            if self._looking.in_flight is None:
                 out += self._relayed(data[position:])
                 break
             if size - position < 5:
@@ -1023,7 +1004,7 @@ class Core:
             else:
                 out += self._take_answer(kind, data[position:end])
             position = end
-            if self._answered is not None:
+            if self._looking.answered is not None:
                 out += self._looked()
         return out
 
@@ -1036,14 +1017,16 @@ class Core:
 
     def _take_answer(self, kind: int, message: bytes) -> list[Command]:
         body = message[5:]
-        look = self._look
+        look = self._looking.in_flight
         assert look is not None
         try:
             if kind == B_ERROR:
                 fields = error_fields(body)
                 if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
                     return self._relayed(message)
-                self.look_failed(fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question")
+                self._looking.failed(
+                    fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question"
+                )
                 self._error_came(message, 0, len(message))
             elif kind == B_DATA_ROW:
                 look.row = body
@@ -1230,7 +1213,7 @@ class Core:
         """Bytes of the backend. None: forward the chunk as it is."""
         if self._closed:
             return []
-        if self._look is not None and not self._sifting:
+        if self._looking.in_flight is not None and not self._sifting:
             return self._sift(chunk)
         data = self._stash + chunk if self._stash else chunk
         size = len(data)
@@ -1307,7 +1290,7 @@ class Core:
         held = self._held
         if held is not None and tracker.skipping and held.stage is not Stage.SETTLING:
             # A question of ours that failed has a reason to tell, in `_looked`.
-            if self._answered is None:
+            if self._looking.answered is None:
                 out += self._skip_held(held, SKIPPED)
         elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in UNDECIDED)):
             out += self._ask(held)

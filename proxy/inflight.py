@@ -1,4 +1,4 @@
-"""Requests in flight that something follows from: a name gets its meaning, a script's outcome goes on record, a question is answered."""
+"""Requests in flight that something follows from: a name gets its meaning, a script's outcome goes on record."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from proxy.held import Held
 from proxy.knowledge import Knowledge
 from proxy.meaning import HARMLESS
 
-#: The question was skipped by the backend, because something before it in the series failed.
-SKIPPED = "skipped after an earlier error"
-
 
 class Owner(Protocol):
     """What the requests tell the core."""
@@ -21,10 +18,6 @@ class Owner(Protocol):
     knowledge: Knowledge
 
     def running_ended(self, held: Held, tags: list[str], failed: str | None) -> None: ...
-
-    def look_over(self) -> None: ...
-
-    def look_failed(self, why: str) -> None: ...
 
 
 _NameCall = Callable[[bytes], None]
@@ -46,24 +39,6 @@ class Naming(Request):
 
     def dropped(self, sqlstate: bytes) -> None:
         self._drop(self._name)
-
-
-class Asked(Request):
-    """A message of our own question in flight: its answers are not for the frontend."""
-
-    __slots__ = ("_core", "_is_last")
-
-    def __init__(self, core: Owner, kind: Kind, *, is_last: bool) -> None:
-        super().__init__(kind)
-        self._core = core
-        self._is_last = is_last
-
-    def dropped(self, sqlstate: bytes) -> None:
-        self._core.look_failed(SKIPPED)
-
-    def ended(self) -> None:
-        if self._is_last:
-            self._core.look_over()
 
 
 class Running(Request):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Pghold, PostgresServer, debian_bindir, embedded_bindir
+from tests.sinks import HttpSink, SmtpSink
 
 SCRAM = "host all scram 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
 
@@ -72,3 +73,17 @@ def table(postgres18: PostgresServer) -> str:
     postgres18.sql("DROP TABLE IF EXISTS account CASCADE")
     postgres18.sql("CREATE TABLE account AS SELECT g AS id FROM generate_series(1, 10) g")
     return "account"
+
+
+@pytest.fixture
+def http() -> Iterator[HttpSink]:
+    sink = HttpSink()
+    yield sink
+    sink.stop()
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpSink]:
+    sink = SmtpSink()
+    yield sink
+    sink.stop()

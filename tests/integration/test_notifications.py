@@ -33,20 +33,6 @@ def _closed() -> Iterator[None]:
 
 
 @pytest.fixture
-def http() -> Iterator[HttpSink]:
-    sink = HttpSink()
-    yield sink
-    sink.stop()
-
-
-@pytest.fixture
-def smtp() -> Iterator[SmtpSink]:
-    sink = SmtpSink()
-    yield sink
-    sink.stop()
-
-
-@pytest.fixture
 def start(postgres18: PostgresServer, tmp_path: Path) -> Iterator[Start]:
     running: list[Pghold] = []
 

@@ -10,7 +10,6 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,20 +24,6 @@ from tests.servers import free_port
 from tests.sinks import HttpSink, SmtpSink
 
 HOSTILE = "x @channel <!here> [a](https://evil.example) \r\nBcc: victim@example.com\r\nSubject: all is well"
-
-
-@pytest.fixture
-def http() -> Iterator[HttpSink]:
-    sink = HttpSink()
-    yield sink
-    sink.stop()
-
-
-@pytest.fixture
-def smtp() -> Iterator[SmtpSink]:
-    sink = SmtpSink()
-    yield sink
-    sink.stop()
 
 
 def hook(http: HttpSink, **settings: Any) -> Route:
