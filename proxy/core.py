@@ -852,7 +852,8 @@ class Core:
         if held.stage is Stage.NOTING:
             held.stage = Stage.PENDING
             if held.rejects:
-                return [] if self._looking.in_flight is not None else self._reject(held)
+                # What it is about is kept with the hold, for whoever decides later.
+                return [self._wait_for_look()] if self._looking.in_flight is not None else self._reject(held)
             if held.decision is not None:
                 return self._apply_decision(held)
             return self._scan_waiting()
@@ -914,7 +915,7 @@ class Core:
                 held.flushed = True
                 return [SendToBackend(FLUSH)]
             return []
-        look = self._looking.ask(held.judgement, tracker, self.knowledge.client_encoding, has_sync=not self._open_series)
+        look = self._looking.ask(held, tracker, self.knowledge.client_encoding, has_sync=not self._open_series)
         if look is None:
             nothing = Sight(unbound="it names nothing that could be looked up")
             if held.stage is Stage.CHECKING:
@@ -942,6 +943,9 @@ class Core:
             return self._settle(
                 AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, lambda j, i: replies.look_failed(j, i, look.problem), look.problem
             )
+        if held is not self._looking.about:
+            # The one that was asked about is gone; this one has a question of its own.
+            return self._ask(held) if held.stage in UNDECIDED or held.stage is Stage.CHECKING else []
         if held.stage is Stage.CHECKING:
             return self._checked(held, sight)
         held.sight = sight
@@ -959,9 +963,23 @@ class Core:
         if (seen is None and self._looking.in_flight is None) or (self._open_series and held.kind is not Kind.EXECUTE):
             return self._release(held)  # there is no moment to look: the decision is about the text
         held.stage = Stage.CHECKING
-        return [*self._ask(held), *self._scan_waiting()]
+        return [self._wait_for_look(), *self._ask(held), *self._scan_waiting()]
+
+    def _wait_for_look(self) -> Command:
+        return StartTimer(Timer.LOOK, self._settings.look_timeout_s)
+
+    def _look_timed_out(self) -> list[Command]:
+        held = self._held
+        if held is None or not (held.stage is Stage.CHECKING or (held.rejects and held.stage is Stage.PENDING)):
+            return []
+        # No further question is asked; the answers to this one are still kept from the frontend, whenever they come.
+        self._looking.closed = "the server did not say in time"
+        if held.rejects and held.stage is Stage.PENDING:
+            return self._reject(held)
+        return self._checked(held, Sight(unbound=self._looking.closed))
 
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
+        """The answer is there, or will not come."""
         if held.sight is None:
             return self._release(held)
         cascades = b"cascade" in held.script.lower()
@@ -1140,6 +1158,8 @@ class Core:
                 if held.stage is Stage.NOTING:
                     return [StartTimer(Timer.EXPIRY, 1.0)]
                 return []
+            case Timer.LOOK:
+                return self._look_timed_out()
             case Timer.DRAIN:
                 return [
                     *self._end_hold(HoldState.WITHDRAWN, "the proxy stopped"),

@@ -14,6 +14,7 @@ class Timer(Enum):
     HEARTBEAT = auto()
     EXPIRY = auto()
     DRAIN = auto()
+    LOOK = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class CoreSettings:
     max_script_bytes: int = 128 << 20
     #: Ask the session what a held script is about, and again before its release.
     looks: bool = True
+    #: How long the answer may take when somebody waits for it.
+    look_timeout_s: float = 10.0
     #: How long a hold for which nobody waits can be decided, and the client may then send it again.
     retry_timeout_s: float = 3600.0
     #: Scripts longer than this that were not seen before are judged off the event loop.

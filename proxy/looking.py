@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from policy.judgement import Judgement
 from protocol.tracker import Kind, Request, Tracker
+from proxy.held import Held
 from proxy.look import Look, make_look, names_of
 
 #: The backend skipped it, because something before it in the series failed.
@@ -18,24 +18,27 @@ class Looking:
     Attributes:
         in_flight: the question whose answers are expected.
         answered: one that is over, until somebody takes it.
+        about: for which held message it was asked; by the time of the answer another one may wait.
         closed: why nothing is asked any more.
     """
 
-    __slots__ = ("_number", "answered", "closed", "in_flight")
+    __slots__ = ("_number", "about", "answered", "closed", "in_flight")
 
     def __init__(self, closed: str) -> None:
         self.in_flight: Look | None = None
         self.answered: Look | None = None
+        self.about: Held | None = None
         self.closed = closed
         self._number = 0
 
-    def ask(self, judgement: Judgement, tracker: Tracker, client_encoding: str, *, has_sync: bool) -> Look | None:
+    def ask(self, held: Held, tracker: Tracker, client_encoding: str, *, has_sync: bool) -> Look | None:
         """The question, noted as in flight; None when there is nothing that could be asked about."""
-        look = make_look(names_of(judgement), self._number + 1, client_encoding, has_sync=has_sync)
+        look = make_look(names_of(held.judgement), self._number + 1, client_encoding, has_sync=has_sync)
         if look is None:
             return None
         self._number += 1
         self.in_flight = look
+        self.about = held
         kinds = [Kind.PARSE, Kind.BIND, Kind.EXECUTE, Kind.CLOSE]
         if has_sync:
             kinds.append(Kind.SYNC)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from proxy.commands import DescribeHold, MoveHold, OpenHold, Record
-from proxy.events import BackendLost, CancelRequested, FrontendLost, Granted, HoldOpened, HoldResolved, Recorded
+from proxy.events import BackendLost, CancelRequested, FrontendLost, Granted, HoldOpened, HoldResolved, Recorded, Timer, TimerFired
 from proxy.look import QUESTION
 from proxy.model import AuditEvent, HoldId
 from tests.proxy.playbook import APPROVED_BY_ANA, DENIED_BY_BO, SEVEN, Table
@@ -218,6 +218,22 @@ def test_denied_while_it_is_still_being_asked() -> None:
     assert "bo" in fields(body)["M"]
 
 
+def test_answer_about_a_statement_that_is_gone_is_not_taken_for_the_next_one() -> None:
+    table = looking()
+    table.held()
+    table.decide(DENIED_BY_BO)
+    table.frontend(query("danger two"))
+    table(HoldOpened(HoldId(8)))
+    table(Recorded())
+    table.take_backend()
+    table.backend(answers(seen(oid=1)) + error() + ready("I"))
+    assert kinds(table.take_backend()) == "PBECS"
+    assert not any(isinstance(c, DescribeHold) for c in table.others)
+    table.backend(answers(seen(oid=2)))
+    [described] = [c for c in table.others if isinstance(c, DescribeHold)]
+    assert (described.hold_id, described.sight.objects[0].oid) == (HoldId(8), 2)
+
+
 def test_approved_before_the_first_answer_is_released_behind_it() -> None:
     table = looking()
     table.held()
@@ -325,6 +341,42 @@ def test_client_that_does_not_wait_is_refused_with_the_holds_number() -> None:
     assert table.take_backend() == query("select 1")
     table(FrontendLost())
     assert not any(isinstance(c, MoveHold) for c in table.others)
+
+
+def test_server_that_does_not_answer_in_time_has_it_held_again_and_is_asked_no_more() -> None:
+    table = pending()
+    table.decide(APPROVED_BY_ANA)
+    assert kinds(table.take_backend()) == "PBECS"
+    table(TimerFired(Timer.LOOK))
+    request = [c for c in table.others if isinstance(c, OpenHold)][-1].request
+    assert "did not say in time" in request.difference[0]
+    table(HoldOpened(HoldId(8)))
+    table(Recorded())
+    table(HoldResolved(HoldId(8), APPROVED_BY_ANA))
+    table(Recorded())
+    assert table.take_backend() == DANGER  # somebody has seen that nothing can be told
+    table.take_frontend()
+    table.backend(answers(seen()) + complete("DELETE 5") + ready("I"))
+    assert table.seen() == [("C", b"DELETE 5\0"), ("Z", b"I")]
+
+
+def test_client_that_does_not_wait_is_refused_even_when_the_server_says_nothing() -> None:
+    table = Table(looks=True, rejects=True)
+    table.frontend(DANGER)
+    table(HoldOpened(SEVEN))
+    table(Recorded())
+    assert table.take_frontend() == b""
+    table(TimerFired(Timer.LOOK))
+    table.backend(answers(seen()) + error() + ready("I"))
+    assert [k for k, _ in table.seen()] == ["E", "Z"]
+
+
+def test_timer_of_a_look_that_was_answered_changes_nothing() -> None:
+    table = pending()
+    assert table(TimerFired(Timer.LOOK)) == []
+    table.decide(APPROVED_BY_ANA)
+    table.backend(answers(seen()))
+    assert table(TimerFired(Timer.LOOK)) == []
 
 
 def test_what_was_approved_before_runs_once_its_use_is_on_record() -> None:
