@@ -720,8 +720,8 @@ class Core:
             difference=held.difference,
             recent=tuple(script.decode("utf-8", "backslashreplace") for script in self._recent),
         )
-        # Asked first, so that the server answers while the store writes.
-        return [*self._ask(held), OpenHold(request)]
+        # Asked first, so that the server answers while the store writes. What is held again was looked at just now.
+        return [*(self._ask(held) if held.sight is None else ()), OpenHold(request)]
 
     def _hold_opened(self, hold_id: HoldId) -> list[Command]:
         held = self._held
@@ -948,8 +948,12 @@ class Core:
             return self._ask(held) if held.stage in UNDECIDED or held.stage is Stage.CHECKING else []
         if held.stage is Stage.CHECKING:
             return self._checked(held, sight)
-        held.sight = sight
-        out: list[Command] = [] if held.hold_id is None else [DescribeHold(held.hold_id, sight)]
+        out: list[Command] = []
+        # Safety: what was decided about is never replaced by what is there now (test_core_looks).
+        if held.sight is None:
+            held.sight = sight
+            if held.hold_id is not None:
+                out.append(DescribeHold(held.hold_id, sight))
         if held.rejects and held.stage is Stage.PENDING:
             out += self._reject(held)
         return out
@@ -957,11 +961,14 @@ class Core:
     def _check(self, held: Held) -> list[Command]:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
-        bound = held.hold_id is not None and (seen is None or not seen.unbound)
-        if not bound or self._looking.closed or self.tracker.transaction_status == FAILED_TRANSACTION:
+        if held.hold_id is None or (seen is not None and seen.unbound):
             return self._release(held)
-        if (seen is None and self._looking.in_flight is None) or (self._open_series and held.kind is not Kind.EXECUTE):
-            return self._release(held)  # there is no moment to look: the decision is about the text
+        if seen is None and (self._looking.closed or self._looking.in_flight is None):
+            return self._release(held)  # there was no moment to look: the decision is about the text
+        no_moment = self.tracker.transaction_status == FAILED_TRANSACTION or (self._open_series and held.kind is not Kind.EXECUTE)
+        if self._looking.closed or no_moment:
+            # Safety: the decision was about objects, and nobody can say whether it still is.
+            return self._checked(held, Sight(unbound=self._looking.closed or "this is no moment to ask the session"))
         held.stage = Stage.CHECKING
         return [self._wait_for_look(), *self._ask(held), *self._scan_waiting()]
 

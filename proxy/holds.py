@@ -121,7 +121,9 @@ class SqlHoldBook:
 
     async def describe(self, hold_id: HoldId, sight: Sight) -> None:
         async with self._store.transaction() as connection:
-            await connection.execute(update(holds).where(holds.c.id == hold_id).values(impact=json.dumps(asdict(sight))))
+            # The first stays: an operator may have looked at it already.
+            first = update(holds).where(holds.c.id == hold_id, holds.c.impact.is_(None))
+            await connection.execute(first.values(impact=json.dumps(asdict(sight))))
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
         if row is not None:
             hold = hold_of(row)

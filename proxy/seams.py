@@ -76,7 +76,7 @@ class HoldBook(Protocol):
         ...
 
     async def describe(self, hold_id: HoldId, sight: Sight) -> None:
-        """Store what the hold is about. Raises StoreError."""
+        """Store what the hold is about; the first time counts. Raises StoreError."""
         ...
 
     async def move(self, hold_id: HoldId, to: HoldState, outcome: str = "") -> bool:

@@ -430,6 +430,20 @@ def test_client_that_does_not_wait_is_told_the_holds_number_and_what_to_do(proxy
     assert not exists(drifting)
 
 
+def test_to_ask_again_does_not_change_what_the_operator_looked_at(proxy: Pghold, drifting: PostgresServer) -> None:
+    refusing = {"options": "-c pghold.on_hold=reject"}
+    run(proxy, TEXT, **refusing)
+    [hold] = proxy.holds()
+    looked_at = seen(proxy, hold["id"])["impact"]["objects"][0]["oid"]
+    drifting.sql(CHANGES["swapped"][0])
+    assert f"hold {hold['id']}" in run(proxy, TEXT, **refusing)
+    assert proxy.hold(hold["id"])["impact"]["objects"][0]["oid"] == looked_at
+    proxy.approve(hold["id"])
+    assert "needs an operator's approval" in run(proxy, TEXT, **refusing)
+    assert exists(drifting)
+    assert "is another table now" in held_again(proxy, hold["id"])["difference"][0]
+
+
 def test_denied_hold_of_a_client_that_does_not_wait_is_on_record(proxy: Pghold, drifting: PostgresServer) -> None:
     run(proxy, TEXT, options="-c pghold.on_hold=reject")
     [hold] = proxy.holds()

@@ -406,6 +406,56 @@ def test_what_was_approved_before_is_held_again_when_it_is_about_something_else_
     assert [c for c in table.others if isinstance(c, OpenHold)][-1].request.follows == SEVEN
 
 
+@pytest.mark.parametrize("order", ["answer, grant, record", "grant, answer, record", "grant, record, answer"])
+def test_in_whatever_order_things_come_an_approval_is_about_what_was_seen_then(order: str) -> None:
+    """The new session's own look must not take the place of the one that was decided about."""
+    [described] = [c for c in pending().others if isinstance(c, DescribeHold)]
+    table = looking()
+    table.take_backend()
+    for step in order.split(", "):
+        match step:
+            case "answer":
+                table.backend(answers(seen(oid=99)))
+            case "grant":
+                table(Granted(SEVEN, APPROVED_BY_ANA, described.sight))
+            case _:
+                table(Recorded())
+    if order.endswith("record"):
+        table.backend(answers(seen(oid=99)))
+    assert DANGER not in table.take_backend()
+    again = [c for c in table.others if isinstance(c, OpenHold)][-1].request
+    assert (again.follows, "is another table now" in again.difference[0]) == (SEVEN, True)
+    assert not any(isinstance(c, DescribeHold) for c in table.others)
+
+
+def test_what_was_approved_before_is_held_again_where_nothing_can_be_asked() -> None:
+    """No way around the comparison: a failed transaction, an open series, a session whose question failed."""
+    [described] = [c for c in pending().others if isinstance(c, DescribeHold)]
+
+    def granted(table: Table) -> None:
+        table.take_backend()
+        table(Granted(SEVEN, APPROVED_BY_ANA, described.sight))
+        table(Recorded())
+        assert b"danger" not in table.take_backend()
+        assert [c for c in table.others if isinstance(c, OpenHold)][-1].request.follows == SEVEN
+
+    failed = Table(looks=True)
+    failed.frontend(query("begin") + query("bad"))
+    failed.backend(complete("BEGIN") + ready("T") + error() + ready("E"))
+    failed.frontend(query("rollback; danger"))
+    granted(failed)
+
+    series = Table(looks=True)
+    series.frontend(parse("select 1"))
+    series.backend(PARSE_COMPLETE)
+    series.frontend(DANGER)
+    granted(series)
+
+    refused = looking()
+    refused.backend(error("57014", "canceling statement due to statement timeout") + ready("I"))
+    granted(refused)
+
+
 def test_grant_for_a_session_that_ended_meanwhile_lets_nothing_run() -> None:
     table = looking()
     table(FrontendLost())
