@@ -176,7 +176,35 @@ class Settings(BaseSettings):
         "", description="Where traces go: an OTLP/HTTP collector, such as http://127.0.0.1:4318; needs the extra otel. Empty: nowhere."
     )
     allow_force_sync: bool = Field(False, description="Understood for later use: forced syncs in production.")
-    backup_before_danger: bool = Field(True, description="Understood for later use: a copy before a dangerous statement.")
+    control: str = Field(
+        "", repr=False, description="The server with pghold's own credentials, for copies and impact; default: those of upstream."
+    )
+    pg_bin: Path | None = Field(None, description="Where pg_dump, pg_restore and psql are; default: those of the embedded PostgreSQL 18.")
+    backup_before_danger: bool = Field(True, description="A proven copy before a destructive statement runs; without one it is denied.")
+    backup_dir: Path | None = Field(None, description="Where copies are kept; default DATA_DIR/backups.")
+    backup_targets: list[str] = Field([], repr=False, description="Where copies go besides: s3://BUCKET/PREFIX?endpoint=…; see docs/backups.md.")
+    backup_key_file: Path | None = Field(None, description="A file with a key; given, copies are encrypted with it.")
+    backup_timeout_s: float = Field(600, gt=0, description="How long a copy before a statement may take, its proof included.")
+    backup_lock_timeout_s: float = Field(5, gt=0, description="How long it may wait for locks.")
+    backup_parallel: int = Field(2, ge=1, le=32, description="So many copies are made at the same time; others wait.")
+    backup_min_free_bytes: int = Field(1 << 30, ge=0, description="What must stay free where copies are kept.")
+    backup_prove_first_bytes: int = Field(
+        256 << 20, ge=0, description="Up to this size of tables, a copy is proven before the statement runs; above it afterwards."
+    )
+    backup_keep_days: float = Field(30, ge=0, description="Older copies are removed; 0: none for its age.")
+    backup_keep_count: int = Field(0, ge=0, description="The newest so many of each database are kept; 0: all.")
+    backup_keep_bytes: int = Field(0, ge=0, description="The oldest are removed when all take more than this; 0: never.")
+    backup_schedule: str = Field("0 0,12 * * *", description="When whole databases are copied: cron's five fields, UTC; empty: never.")
+    backup_databases: list[str] = Field([], description="Which; default: that of upstream.")
+    backup_verify_days: float = Field(7, ge=0, description="Each copy is proven again so often; 0: only when asked.")
+    scratch: str = Field("", repr=False, description="A server with a role that may create databases, to prove copies in; default: an embedded one.")
+    soft_drop: bool = Field(False, description="An approved DROP TABLE or TRUNCATE moves the table into the schema pghold_trash.")
+    soft_drop_days: float = Field(7, gt=0, description="So long it stays there.")
+    impact_timeout_s: float = Field(5, gt=0, description="How long the questions about a held statement may take, each.")
+    impact_exact_rows: int = Field(1_000_000, ge=0, description="Tables estimated to be smaller are counted exactly.")
+    health_interval_s: float = Field(60, gt=0, description="How often the server is checked.")
+    critical_tables: list[str] = Field([], description="Tables that must be there and not empty: DATABASE.SCHEMA.TABLE or SCHEMA.TABLE.")
+    schema_history: bool = Field(True, description="Keep each version of the schema after DDL has passed.")
 
     @field_validator("upstream")
     @classmethod
@@ -272,6 +300,10 @@ class Settings(BaseSettings):
     @property
     def server(self) -> Upstream | None:
         return Upstream.from_url(self.upstream) if self.upstream else None
+
+    @property
+    def backup_folder(self) -> Path:
+        return self.backup_dir or self.data_dir / "backups"
 
     @property
     def effective_environment(self) -> Environment:

@@ -17,9 +17,11 @@ from typing import Final
 from pydantic import TypeAdapter
 from sqlalchemy import Row, desc, func, insert, select, update
 
+from proxy.impact.model import Consequences
 from proxy.look import Sight
 from proxy.model import (
     HOLD_TRANSITIONS,
+    CopyState,
     Decision,
     Hold,
     HoldId,
@@ -36,6 +38,8 @@ _QUEUE_LIMIT: Final = 1000
 _REQUEST: Final = TypeAdapter(HoldRequest)
 _DECISION: Final = TypeAdapter(Decision)
 _SIGHT: Final = TypeAdapter(Sight)
+_CONSEQUENCES: Final = TypeAdapter(Consequences)
+_COPY: Final = TypeAdapter(CopyState)
 
 _FINAL: Final = frozenset(s for s, after in HOLD_TRANSITIONS.items() if not after)
 _OPEN: Final = [str(s) for s in HoldState if s not in _FINAL]
@@ -124,6 +128,24 @@ class SqlHoldBook:
             # The first stays: an operator may have looked at it already.
             first = update(holds).where(holds.c.id == hold_id, holds.c.impact.is_(None))
             await connection.execute(first.values(impact=json.dumps(asdict(sight))))
+            row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
+        if row is not None:
+            hold = hold_of(row)
+            if hold.id in self._pending:
+                self._pending[hold.id] = hold
+            self._publish(hold)
+
+    async def foresee(self, hold_id: HoldId, consequences: Consequences) -> None:
+        """Keep what is foreseen; the last one counts. Raises StoreError."""
+        await self._tell(hold_id, consequences=json.dumps(asdict(consequences)))
+
+    async def copied(self, hold_id: HoldId, copy: CopyState) -> None:
+        """Keep how far its copy is. Raises StoreError."""
+        await self._tell(hold_id, backup=json.dumps(asdict(copy)))
+
+    async def _tell(self, hold_id: HoldId, **values: str) -> None:
+        async with self._store.transaction() as connection:
+            await connection.execute(update(holds).where(holds.c.id == hold_id).values(**values))
             row = (await connection.execute(select(holds).where(holds.c.id == hold_id))).one_or_none()
         if row is not None:
             hold = hold_of(row)
@@ -255,4 +277,6 @@ def hold_of(row: Row[tuple[str, ...]]) -> Hold:
         decision=_DECISION.validate_json(values["decision"]) if values["decision"] else None,
         outcome=values["outcome"],
         sight=_SIGHT.validate_json(values["impact"]) if values["impact"] else None,
+        consequences=_CONSEQUENCES.validate_json(values["consequences"]) if values["consequences"] else None,
+        copy=_COPY.validate_json(values["backup"]) if values["backup"] else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 
 from proxy.look import Sight
@@ -33,8 +34,8 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "client_addr": requester.client_addr,
         "certificate": requester.certificate or None,
         "environment": request.environment,
-        "impact": None if hold.sight is None else sight_as_json(hold.sight),
-        "backup": None,
+        "impact": impact_as_json(hold),
+        "backup": None if hold.copy is None else asdict(hold.copy),
         "severity": request.severity,
         "script_sha256": request.script_sha256,
         "findings": [
@@ -75,6 +76,14 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "ended_at": iso(hold.ended_at),
         "outcome": hold.outcome,
     }
+
+
+def impact_as_json(hold: Hold) -> Json:
+    """What the session saw, and what is foreseen under "consequences"; None until either is known."""
+    if hold.sight is None and hold.consequences is None:
+        return None
+    seen = sight_as_json(hold.sight or Sight(unbound="the session has not said yet"))
+    return {**seen, "consequences": None if hold.consequences is None else asdict(hold.consequences)}
 
 
 def sight_as_json(sight: Sight) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from proxy.impact.model import Consequences
 from proxy.look import Sight
 
 HoldId = NewType("HoldId", int)
@@ -191,12 +192,33 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyState:
+    """The copy that was made before a held statement ran, for people.
+
+    Attributes:
+        backup_id: 0 while it runs, and where there is none.
+        kind: of backups.model.CopyKind.
+        state: "running", "done", "failed", "none" (nothing could be lost, or nobody wanted one).
+        text: how far it is; what it is; why there is none.
+        proof: of backups.model.Proof.
+    """
+
+    backup_id: int = 0
+    kind: str = "none"
+    state: str = "none"
+    text: str = ""
+    proof: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A hold as the store knows it.
 
     Attributes:
         expires_at: how long it waits; once approved for a retry, how long the client may take for that.
         sight: what it is about, as the session saw it; None until the server has said.
+        consequences: what is foreseen; None until that is known.
+        copy: what copy was made of it; None before that begins.
     """
 
     id: HoldId
@@ -208,6 +230,8 @@ class Hold:
     ended_at: datetime | None = None
     outcome: str | None = None  # CommandComplete tag(s), SQLSTATE, or why it ended without running
     sight: Sight | None = None
+    consequences: Consequences | None = None
+    copy: CopyState | None = None
 
     def may_be_retried(self, now: datetime, within_s: float) -> bool:
         """Whether nobody waits for it any more, or ever did, and it can still be approved for the next time that it is sent.
@@ -291,6 +315,14 @@ class AuditEvent(StrEnum):
     PRUNED = "pruned"  # the oldest file of the log is about to be removed
     AUDIT_FAILED = "audit failed"  # it could not be written for a while, and can again
     AUDIT_KEY = "audit key"  # checkpoints are signed with this key from now on
+    PROTECTED = "protected"  # a copy of what the statement destroys was taken
+    UNPROTECTED = "unprotected"  # none could be taken, or none was wanted
+    BACKUP_TAKEN = "backup taken"  # on schedule, or by hand
+    BACKUP_FAILED = "backup failed"
+    BACKUP_PROVED = "backup proved"
+    BACKUP_REMOVED = "backup removed"
+    GIVEN_BACK = "given back"  # an undo or restore was carried out
+    HEALTH = "health"  # a check began to fail, or works again
 
 
 @dataclass(frozen=True, slots=True)

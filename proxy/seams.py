@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol
 
+from proxy.impact.model import Consequences
 from proxy.look import Sight
 from proxy.model import (
     AuditEntry,
+    CopyState,
     Decision,
     Hold,
     HoldId,
@@ -77,6 +79,14 @@ class HoldBook(Protocol):
 
     async def describe(self, hold_id: HoldId, sight: Sight) -> None:
         """Store what the hold is about; the first time counts. Raises StoreError."""
+        ...
+
+    async def foresee(self, hold_id: HoldId, consequences: Consequences) -> None:
+        """Store what is foreseen; the last one counts. Raises StoreError."""
+        ...
+
+    async def copied(self, hold_id: HoldId, copy: CopyState) -> None:
+        """Store how far its copy is; the last one counts. Raises StoreError."""
         ...
 
     async def move(self, hold_id: HoldId, to: HoldState, outcome: str = "") -> bool:

@@ -100,16 +100,18 @@ class PostgresServer:
 
 
 class Pghold:
-    """`pghold run` as a process of its own."""
+    """`pghold run` as a process of its own. Copies are off unless asked for: they have tests of their own."""
 
-    def __init__(self, upstream: str, *options: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, upstream: str, *options: str, folder: Path | None = None, environment: dict[str, str] | None = None, backups: bool = False
+    ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="pghold-test-"))
         self.log = self.folder / "stderr.log"
         self._command = [
             sys.executable, "-m", "proxy", "run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0",
             "--data-dir", str(self.folder / "data"), *options,
         ]  # fmt: skip
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**os.environ, "DB_BACKUP_BEFORE_DANGER": str(backups).lower(), **(environment or {})}
         self.start()
 
     def start(self) -> None:

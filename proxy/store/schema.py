@@ -18,7 +18,8 @@ holds = Table(
     Column("decision", Text),  # Decision as JSON
     Column("outcome", Text),
     Column("impact", Text),  # look.Sight as JSON
-    Column("backup", Text),
+    Column("backup", Text),  # what copy was made of it, for people
+    Column("consequences", Text),  # impact.Consequences as JSON
     Column("script_sha256", Text, nullable=False, server_default=""),
     Index("holds_state", "state", "id"),
     Index("holds_script", "script_sha256", "id"),
@@ -122,4 +123,28 @@ notifications = Table(
     Column("created_at", Text, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("error", Text, nullable=False),
+)
+
+backups = Table(
+    "backups",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("folder", Text, nullable=False, server_default=""),
+    Column("created_at", Text, nullable=False),
+    Column("hold_id", Integer),
+    Column("finished_at", Text),
+    Column("tables", Text, nullable=False, server_default="[]"),  # CopiedTables as JSON
+    Column("bytes", Integer, nullable=False, server_default="0"),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("proof", Text, nullable=False, server_default="none"),
+    Column("proof_text", Text, nullable=False, server_default=""),
+    Column("proved_at", Text),
+    Column("manifest_sha256", Text, nullable=False, server_default=""),
+    Column("targets", Text, nullable=False, server_default="[]"),
+    Index("backups_hold", "hold_id"),
+    Index("backups_state", "state", "id"),
+    sqlite_autoincrement=True,
 )

@@ -1,0 +1,1 @@
+"""Copies of what an approved statement destroys: planned, taken, proven, kept, and given back."""
