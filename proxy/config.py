@@ -182,7 +182,9 @@ class Settings(BaseSettings):
     pg_bin: Path | None = Field(None, description="Where pg_dump, pg_restore and psql are; default: those of the embedded PostgreSQL 18.")
     backup_before_danger: bool = Field(True, description="A proven copy before a destructive statement runs; without one it is denied.")
     backup_dir: Path | None = Field(None, description="Where copies are kept; default DATA_DIR/backups.")
-    backup_targets: list[str] = Field([], repr=False, description="Where copies go besides: s3://BUCKET/PREFIX?endpoint=…; see docs/backups.md.")
+    backup_targets: list[str] = Field(
+        [], repr=False, description="Where copies go besides: s3://BUCKET/PREFIX?endpoint=…; see docs/backups.md."
+    )
     backup_key_file: Path | None = Field(None, description="A file with a key; given, copies are encrypted with it.")
     backup_timeout_s: float = Field(600, gt=0, description="How long a copy before a statement may take, its proof included.")
     backup_lock_timeout_s: float = Field(5, gt=0, description="How long it may wait for locks.")
@@ -197,7 +199,9 @@ class Settings(BaseSettings):
     backup_schedule: str = Field("0 0,12 * * *", description="When whole databases are copied: cron's five fields, UTC; empty: never.")
     backup_databases: list[str] = Field([], description="Which; default: that of upstream.")
     backup_verify_days: float = Field(7, ge=0, description="Each copy is proven again so often; 0: only when asked.")
-    scratch: str = Field("", repr=False, description="A server with a role that may create databases, to prove copies in; default: an embedded one.")
+    scratch: str = Field(
+        "", repr=False, description="A server with a role that may create databases, to prove copies in; default: an embedded one."
+    )
     soft_drop: bool = Field(False, description="An approved DROP TABLE or TRUNCATE moves the table into the schema pghold_trash.")
     soft_drop_days: float = Field(7, gt=0, description="So long it stays there.")
     impact_timeout_s: float = Field(5, gt=0, description="How long the questions about a held statement may take, each.")

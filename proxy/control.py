@@ -71,7 +71,12 @@ class Control:
         }
         if not place.host.startswith("/"):
             values["PGSSLMODE"] = place.sslmode
-        for variable, key in (("PGPASSWORD", "password"), ("PGSSLROOTCERT", "sslrootcert"), ("PGSSLCERT", "sslcert"), ("PGSSLKEY", "sslkey")):
+        for variable, key in (
+            ("PGPASSWORD", "password"),
+            ("PGSSLROOTCERT", "sslrootcert"),
+            ("PGSSLCERT", "sslcert"),
+            ("PGSSLKEY", "sslkey"),
+        ):
             if value := getattr(place, key):
                 values[variable] = value
         return values
