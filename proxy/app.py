@@ -27,6 +27,7 @@ from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
 from proxy.console.server import make_server
+from proxy.control import Control
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
@@ -50,6 +51,7 @@ from proxy.services import Services
 from proxy.shell import SessionRuntime, Totals
 from proxy.store import open_store
 from proxy.store.approvals import SqlApprovals
+from proxy.store.backups import SqlBackups
 from proxy.tasks import Tasks
 from proxy.tls import console_context, load_console_chain
 from proxy.upstream import Connector
@@ -128,7 +130,10 @@ class App:
         await self._operators.ensure_first(settings.data_dir / "operator.token")
         routes = load_routes(settings.policy)
         self._make_notifier(routes)
-        self._connector = Connector(await self._upstream(), settings.connect_timeout_s)
+        upstream = await self._upstream()
+        self._connector = Connector(upstream, settings.connect_timeout_s)
+        self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
+        self._backups = SqlBackups(store, self._clock)
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -248,6 +253,8 @@ class App:
             spawn=self._tasks.spawn,
             console_url=self._console_url,
             notifier=self._notifier,
+            control=self._control,
+            backups=self._backups,
         )
         await self._server.start()
 

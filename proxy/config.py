@@ -217,6 +217,13 @@ class Settings(BaseSettings):
             Upstream.from_url(value)
         return value
 
+    @field_validator("control", "scratch")
+    @classmethod
+    def _servers_read(cls, value: str) -> str:
+        if value:
+            Upstream.from_url(value)
+        return value
+
     @field_validator("listen", "console")
     @classmethod
     def _addresses_read(cls, value: str) -> str:

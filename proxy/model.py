@@ -100,6 +100,7 @@ class Requester:
     Attributes:
         certificate: the common name of the client's certificate; empty without one.
         certificate_emails: the addresses it is also for.
+        backend_pid: of the server's process for the session; 0 when it did not tell.
     """
 
     session_id: SessionId
@@ -109,6 +110,7 @@ class Requester:
     client_addr: str
     certificate: str = ""
     certificate_emails: tuple[str, ...] = ()
+    backend_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -485,6 +485,7 @@ class Server:
             client.peer,
             client.certificate,
             client.emails,
+            relay.key.process_id if relay.key is not None else 0,
         )
         session = Session(
             runtime=self._runtime,

@@ -11,6 +11,7 @@ from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
 from proxy.config import Settings
+from proxy.control import Control
 from proxy.grants import SqlGrants
 from proxy.judging import Judging
 from proxy.metrics import Metrics
@@ -19,6 +20,7 @@ from proxy.policies import PolicyFile
 from proxy.seams import Clock, HoldBook, Sessions
 from proxy.store import Store
 from proxy.store.approvals import SqlApprovals
+from proxy.store.backups import SqlBackups
 
 if TYPE_CHECKING:
     # It puts holds in the console's words, and so comes after the console.
@@ -54,6 +56,8 @@ class Services:
     spawn: Callable[[Coroutine[None, None, None], str], object]
     console_url: Callable[[], str]
     notifier: Notifier
+    control: Control
+    backups: SqlBackups
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""
