@@ -80,7 +80,7 @@ class SqlBackups:
                 return self._of(row)
         raise UnknownBackupError(backup_id)
 
-    async def list(
+    async def find(
         self,
         *,
         database: str | None = None,
@@ -96,10 +96,10 @@ class SqlBackups:
             wanted = wanted.where(backups.c.database == database)
         if hold_id is not None:
             wanted = wanted.where(backups.c.hold_id == hold_id)
-        if states := [str(s) for s in states]:
-            wanted = wanted.where(backups.c.state.in_(states))
-        if kinds := [str(k) for k in kinds]:
-            wanted = wanted.where(backups.c.kind.in_(kinds))
+        if named := [str(s) for s in states]:
+            wanted = wanted.where(backups.c.state.in_(named))
+        if named := [str(k) for k in kinds]:
+            wanted = wanted.where(backups.c.kind.in_(named))
         if before is not None:
             wanted = wanted.where(backups.c.id < before)
         async with self._store.transaction() as connection:
@@ -107,7 +107,7 @@ class SqlBackups:
 
     async def recover(self) -> list[Backup]:
         """At start: what a process that died left running has failed; return those, whose folders may hold half a copy."""
-        left = await self.list(states=[BackupState.RUNNING])
+        left = await self.find(states=[BackupState.RUNNING])
         ended = [replace(b, state=BackupState.FAILED, error="the proxy stopped while it ran", finished_at=self._clock.now()) for b in left]
         for backup in ended:
             await self.put(backup)
