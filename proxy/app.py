@@ -23,6 +23,7 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.seams import Protector, Unprotected
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -201,11 +202,14 @@ class App:
             high_water_bytes=settings.hold_high_water_bytes,
             max_script_bytes=settings.max_script_bytes,
             looks=settings.look_before_release,
+            protects=settings.backup_before_danger,
+            copy_lock_timeout_s=settings.backup_lock_timeout_s,
             retry_timeout_s=settings.retry_timeout_s,
         )
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
+        self._protector: Protector = Unprotected()
         totals = Totals()
         self._services: Services
         self._server = Server(
@@ -215,6 +219,7 @@ class App:
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
                 grants=self._grants,
+                protector=self._protector,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
