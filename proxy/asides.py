@@ -3,9 +3,9 @@
 One aside is in flight at a time. A *look* (look.py) asks what a held message is about; once one has failed nothing is asked any more. *Steps*
 (protection.py) lock what an approved statement destroys, and copy the rows that it changes, inside the transaction in which it will run.
 
-Their statements and portals are named, so that the frontend's unnamed ones stay. They end with a Flush where the statement that follows must be
-in the same transaction: what is sent without a Sync stays in one, up to the Sync, or to the Query that is sent behind it
-(protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
+Their statements and portals are named, so that the frontend's unnamed ones stay. Inside a series of the frontend's they end with a Flush, for a Sync
+would end its implicit transaction (protocol-flow.html#PROTOCOL-FLOW-PIPELINING); elsewhere with a Sync. (Tried and dropped: a series without Sync
+ahead of a Query, to share the transaction that the Query commits. PostgreSQL 18 does not commit it, and is in an unexpected state afterwards.)
 """
 
 from __future__ import annotations
@@ -61,11 +61,6 @@ def aside_of(statements: tuple[bytes, ...], number: int, *, argument: bytes | No
     if has_sync:
         kinds.append(Kind.SYNC)
     return Aside(messages, tuple(kinds))
-
-
-#: Ends a series of ours that failed, or is not needed any more.
-def sync_aside() -> Aside:
-    return Aside(Sync().encode(), (Kind.SYNC,))
 
 
 def query_aside(statement: bytes) -> Aside:

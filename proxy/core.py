@@ -36,9 +36,10 @@ from collections import deque
 from dataclasses import replace
 from typing import Final, assert_never
 
-from policy.judgement import Effect, Judgement
+from policy.judgement import Effect, Judgement, TransactionStep
 from policy.lexing import UndecodableError, decode
 from policy.verdict import Verdict
+from protocol import ReadyForQuery, TransactionStatus
 from protocol.errors import MessageTooLargeError, ProtocolError, RemoteProtocolError
 from protocol.framing import BACKEND_LIMITS, FRONTEND_LIMITS, SMALL_LIMIT_BYTES
 from protocol.rows import RowSkipper
@@ -152,6 +153,9 @@ B_COPY_IN: Final = ord("G")
 B_COPY_OUT: Final = ord("H")
 B_COPY_BOTH: Final = ord("W")
 B_PARAMETER_STATUS: Final = ord("S")
+B_NOTICE: Final = ord("N")
+#: In a notice: SQLSTATE active_sql_transaction.
+_ALREADY: Final = b"\0C25001\0"
 
 #: Relayed as they come, without waiting for their end; nothing in their bodies matters to us.
 _STREAMED: Final = frozenset(b"TtVDdAcHGWn123Is")
@@ -192,7 +196,6 @@ STAND_IN_QUERY: Final = b"Q" + (len(_STAND_IN) + 5).to_bytes(4, "big") + _STAND_
 STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pghold\0" + _STAND_IN + b"\0\0\0"
 
 FLUSH: Final = b"H\0\0\0\x04"
-SYNC_MESSAGE: Final = b"S\0\0\0\x04"
 TERMINATE: Final = b"X\0\0\0\x04"
 
 
@@ -936,15 +939,9 @@ class Core:
         if self._asides.in_flight is not None and self._asides.about is held and not isinstance(self._asides.in_flight, Look):
             held.stage = Stage.UNWINDING
             return []  # its answer comes first
-        if protection is not None and protection.in_series:
+        if protection is not None and protection.wrapped and self.tracker.transaction_status != IDLE:
             held.stage = Stage.UNWINDING
-            protection.in_series = False
-            ending = query_aside(ROLLBACK)
-            aside = Aside(
-                SYNC_MESSAGE + (ending.messages if protection.wrapped else b""), (Kind.SYNC, *(ending.kinds if protection.wrapped else ()))
-            )
-            self._open_series = False
-            return [SendToBackend(self._asides.send(aside, held, self.tracker))]
+            return [SendToBackend(self._asides.send(query_aside(ROLLBACK), held, self.tracker))]
         self._held = None
         out: list[Command] = []
         # An expiry and an operator's denial are in the store already.
@@ -984,8 +981,9 @@ class Core:
             out += self._insert(self._encoded(replies.granted_notice(held.hold_id, held.decision)))
         if plan is not None and plan.substitute is not None:
             return [*out, *self._send_substitute(held, plan.substitute)]
-        if protection is not None and plan is not None and plan.counted:
-            return [*out, *self._send_escorted(held, Escort(held, expected=protection.rows, wrapped=protection.wrapped), held.frame)]
+        if protection is not None and plan is not None and (plan.counted or protection.wrapped):
+            escort = Escort(held, expected=protection.rows if plan.counted else None, wrapped=protection.wrapped)
+            return [*out, *self._send_escorted(held, escort, held.frame)]
         return [*out, *self._forward(held), *self._go_on()]
 
     # --- what it is about -------------------------------------------------------------------------------------------
@@ -1141,6 +1139,10 @@ class Core:
                 run = position
             head = self.tracker.head()
             ours = (kind in _ANSWERS and isinstance(head, Asked)) or (kind in _ESCORTED and isinstance(head, Escorted))
+            if kind == B_NOTICE and isinstance(head, Escorted) and head.escort.wrapped and end <= size and _ALREADY in data[position:end]:
+                # A BEGIN of the script, inside of ours: the client's is the only one that it knows of.
+                position = run = end
+                continue
             if not ours or end < position + 5:
                 end = min(end, size) if end >= position + 5 else size
                 out += self._relayed(data[position:end])
@@ -1302,9 +1304,12 @@ class Core:
         plan = protection.plan
         assert plan is not None
         alone = held.kind is not Kind.EXECUTE
+        if alone and self._open_series:
+            return self._not_protected(held, "it was sent behind messages that no Sync has ended")
         statements: list[str] = []
-        if plan.counted and alone and tracker.transaction_status == IDLE:
-            statements.append("BEGIN")
+        if alone and tracker.transaction_status == IDLE:
+            # Otherwise the server may end the session while the copy is made; the setting goes with the transaction.
+            statements += ["BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0"]
             protection.wrapped = True
         if plan.lock:
             statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s))
@@ -1313,9 +1318,7 @@ class Core:
         if not all(map(self._can_write, statements)):
             return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
         codec = CODECS.get(self.knowledge.client_encoding) or "ascii"
-        aside = aside_of(tuple(s.encode(codec) for s in statements), self._asides.next_number(), has_sync=False)
-        protection.in_series = alone
-        self._open_series = True
+        aside = aside_of(tuple(s.encode(codec) for s in statements), self._asides.next_number(), has_sync=not self._open_series)
         copying = self._take_copy(held, has_rows=True) if plan.image else []
         return [*copying, SendToBackend(self._asides.send(aside, held, tracker))]
 
@@ -1398,13 +1401,13 @@ class Core:
             self.tracker.requests.append(Escorted(self, Kind.EXECUTE, effects, self.tracker.series, escort))
             self._open_series = True
             return [SendToBackend(frame + FLUSH)]
-        self.tracker.requests.append(Escorted(self, Kind.QUERY, effects, -1, escort))
+        self.tracker.requests.append(Escorted(self, held.kind, effects, -1, escort))
         self._open_series = False
         return [SendToBackend(frame)]
 
     def _send_substitute(self, held: Held, substitute: Substitute) -> list[Command]:
         """Soft drop: another statement in its place, in its transaction; the frontend is told that its own has succeeded."""
-        escort = Escort(held, expected=None, wrapped=False)
+        escort = Escort(held)
         escort.instead = substitute
         sql = substitute.sql.encode(CODECS.get(self.knowledge.client_encoding) or "ascii")
         if held.kind is not Kind.EXECUTE:
@@ -1447,10 +1450,9 @@ class Core:
     def _escort_done(self, escort: Escort) -> list[Command]:
         """The backend is done with it: is that what was expected?"""
         if escort.failed is not None:
-            if escort.wrapped:
+            if self._must_end(escort):
                 return self._end_transaction(escort, ROLLBACK)
-            ready = escort.ready
-            return [SendToFrontend(ready), *self._escort_over(escort, escort.failed)]
+            return [SendToFrontend(escort.ready), *self._escort_over(escort, escort.failed)]
         if escort.instead is not None:
             escort.withheld = complete_message(escort.instead.tag)
             out = self._insert(self._encoded(replies.substitute_notice(escort.instead.notice)))
@@ -1459,7 +1461,8 @@ class Core:
             changed = sum(rows_of(tag) or 0 for tag in escort.tags)
             if changed != escort.expected:
                 return self._miscounted(escort, f"{escort.expected:,} rows were copied, and it changed {changed:,}")
-        if escort.wrapped:
+        if self._must_end(escort):
+            escort.ending = True
             return self._end_transaction(escort, COMMIT)
         return [*self._tell_withheld(escort), *([SendToFrontend(escort.ready)] if escort.ready else []), *self._escort_over(escort, None)]
 
@@ -1475,8 +1478,19 @@ class Core:
         return [*refusal, *self._escort_over(escort, why)]
 
     def _end_transaction(self, escort: Escort, how: bytes) -> list[Command]:
-        escort.ending = how == COMMIT
         return [SendToBackend(self._asides.send(query_aside(how), escort.held, self.tracker))]
+
+    def _must_end(self, escort: Escort) -> bool:
+        """Whether the transaction that is open now was opened by us, and by nothing in the script itself."""
+        if not escort.wrapped or self.tracker.transaction_status == IDLE:
+            return False
+        opened = False
+        for statement in escort.held.judgement.statements[: len(escort.tags)]:
+            if statement.transaction is TransactionStep.BEGIN:
+                opened = True
+            elif statement.transaction in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.PREPARE):
+                opened = False
+        return not opened
 
     def _escort_ended(self, escort: Escort, aside: Aside) -> list[Command]:
         """The end of the transaction, or the substitute of an Execute, has been answered."""
@@ -1500,7 +1514,8 @@ class Core:
             out += self._insert(escort.error)
         else:
             out += self._tell_withheld(escort)
-        return [*out, *self._insert(replies.READY_IDLE), *self._escort_over(escort, failed)]
+        ready = ReadyForQuery(TransactionStatus(bytes([self.tracker.transaction_status]))).encode()
+        return [*out, *self._insert(ready), *self._escort_over(escort, failed)]
 
     def _escort_over(self, escort: Escort, failed: str | None) -> list[Command]:
         self._escort = None

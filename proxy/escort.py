@@ -28,18 +28,18 @@ ROLLBACK: Final = b"ROLLBACK"
 class Escort:
     """Attributes:
     expected: how many rows it must change; None: any number.
-    wrapped: BEGIN was ours, and so is what ends the transaction.
+    wrapped: the BEGIN was ours, and so is what ends the transaction.
     withheld: the CommandComplete that the frontend has not been told.
     ready: the ReadyForQuery, likewise.
     failed: SQLSTATE, or why.
     error: what the frontend is told when the end of the transaction is over; empty: success.
-    ending: COMMIT is in flight.
+    ending: what commits is in flight.
     instead: what was sent in its place (soft drop); `effects` of the statement itself, when that was a series.
     """
 
     __slots__ = ("effects", "ending", "error", "expected", "failed", "held", "instead", "ready", "tags", "withheld", "wrapped")
 
-    def __init__(self, held: Held, *, expected: int | None, wrapped: bool) -> None:
+    def __init__(self, held: Held, *, expected: int | None = None, wrapped: bool = False) -> None:
         self.held = held
         self.expected = expected
         self.wrapped = wrapped

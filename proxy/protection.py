@@ -9,9 +9,9 @@
 
 and from each of them CopyFailed, or whatever ends a hold, leads to a refusal. What the steps have opened is closed before that: `unwinding`.
 
-The steps run in the transaction in which the statement will run: in the client's own; or, where the client has none open, in one that stays open
-between messages because nothing has ended it (asides.py). So what is locked for the copy stays locked until the statement has it, and
-nobody can write in between. Only where the rows must be counted before the commit a BEGIN of ours comes first (`wrapped`).
+The steps run in the transaction in which the statement will run: in the client's own, be it a block or a series that has no Sync yet; or, around a
+Query or FunctionCall that would be a transaction of its own, in one that a BEGIN of ours opens (`wrapped`; escort.py ends it). So what is locked
+for the copy stays locked until the statement has it, and nobody can write in between.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Protection:
     Attributes:
         rows: how many its image has.
         wrapped: a BEGIN of ours is open.
-        in_series: messages of ours are not followed by a Sync yet, and the held one will not bring one.
         progress: how far the copy is, for people.
         started: the copy was begun, and must be stopped when the statement does not run.
     """
@@ -46,7 +45,6 @@ class Protection:
     copied: Copied | None = None
     rows: int = 0
     wrapped: bool = False
-    in_series: bool = False
     progress: str = ""
     started: bool = False
 
