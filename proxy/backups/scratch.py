@@ -245,8 +245,12 @@ def _is_postgres_on(pid: int, data: Path) -> bool:
 
 
 def _gone(pid: int) -> None:
-
+    """Wait for its end, ten seconds at most."""
     for _ in range(200):
-        if not Path(f"/proc/{pid}").exists():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
             return
         time.sleep(0.05)
