@@ -23,6 +23,7 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.errands import Errands
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -134,6 +135,7 @@ class App:
         self._connector = Connector(upstream, settings.connect_timeout_s)
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
+        self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -255,6 +257,7 @@ class App:
             notifier=self._notifier,
             control=self._control,
             backups=self._backups,
+            errands=self._errands,
         )
         await self._server.start()
 
@@ -377,6 +380,7 @@ class App:
         gc.set_threshold(20_000, 20, 50)
         await self._stop.wait()
         self._log.info("stopping", sessions=len(self._server.list()))
+        await self._errands.close()
         drain = asyncio.ensure_future(self._server.stop(self._settings.drain_timeout_s))
         again = asyncio.ensure_future(self._again.wait())
         await asyncio.wait({drain, again}, return_when=asyncio.FIRST_COMPLETED)

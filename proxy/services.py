@@ -10,6 +10,7 @@ from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
+from proxy.backups.errands import Errands
 from proxy.config import Settings
 from proxy.control import Control
 from proxy.grants import SqlGrants
@@ -58,6 +59,7 @@ class Services:
     notifier: Notifier
     control: Control
     backups: SqlBackups
+    errands: Errands
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""
