@@ -23,7 +23,10 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.errands import Errands
 from proxy.backups.seams import Protector, Unprotected
+from proxy.backups.trash import Trash
+from proxy.backups.undo import Undo
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -135,6 +138,9 @@ class App:
         self._connector = Connector(upstream, settings.connect_timeout_s)
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
+        self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
+        self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
+        self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -238,6 +244,7 @@ class App:
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
+        self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
         self._services = Services(
             settings=settings,
@@ -260,6 +267,9 @@ class App:
             notifier=self._notifier,
             control=self._control,
             backups=self._backups,
+            errands=self._errands,
+            trash=self._trash,
+            undo=self._undo,
         )
         await self._server.start()
 
@@ -382,13 +392,14 @@ class App:
         gc.set_threshold(20_000, 20, 50)
         await self._stop.wait()
         self._log.info("stopping", sessions=len(self._server.list()))
+        await self._errands.close()
         drain = asyncio.ensure_future(self._server.stop(self._settings.drain_timeout_s))
         again = asyncio.ensure_future(self._again.wait())
         await asyncio.wait({drain, again}, return_when=asyncio.FIRST_COMPLETED)
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping):
+        for endless in (self._sampling, self._sweeping, self._following_trash):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._tasks.wait(3)
         await self._notifier.close(2)
