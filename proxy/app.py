@@ -23,6 +23,9 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
+from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -134,6 +137,8 @@ class App:
         self._connector = Connector(upstream, settings.connect_timeout_s)
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
+        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
+        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -234,6 +239,7 @@ class App:
         self._metrics.on_judged = activity.judged
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
+        self._keeping = self._tasks.spawn(self._keeper.run(), "copies")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -255,6 +261,8 @@ class App:
             notifier=self._notifier,
             control=self._control,
             backups=self._backups,
+            keeper=self._keeper,
+            forecast=Forecast(settings, self._control),
         )
         await self._server.start()
 
@@ -383,8 +391,9 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping):
+        for endless in (self._sampling, self._sweeping, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
+        await self._keeper.close()
         await self._tasks.wait(3)
         await self._notifier.close(2)
         await self._isolated.close()

@@ -68,6 +68,10 @@ class Shelf(Protocol):
         """Its files, at every target. Raises ProtectError when any could not be removed."""
         ...
 
+    async def manifest(self, backup: Backup) -> dict[str, Any]:  # any: JSON
+        """What it says of itself. Raises ProtectError when it cannot be read."""
+        ...
+
     async def folders(self) -> Collection[str]:
         """The folders of copies that are there, as in Backup.folder. Raises ProtectError."""
         ...
@@ -279,6 +283,17 @@ class Keeper:
             self._in_use[backup_id] -= 1
             if not self._in_use[backup_id]:
                 del self._in_use[backup_id]
+
+    async def manifest(self, backup: Backup) -> tuple[dict[str, Any] | None, str]:  # any: JSON
+        """Its manifest; or None, and why not."""
+        if backup.state is not BackupState.DONE or backup.kind not in PROVABLE:
+            return None, ""
+        if self.shelf is None:
+            return None, "files are not looked at here"
+        try:
+            return await self.shelf.manifest(backup), ""
+        except ProtectError as error:
+            return None, str(error)
 
     async def take(self, database: str, operator: str) -> list[str]:
         """Begin a full copy now, of one database or (empty) of those on schedule; returns which. Raises BusyError, ProtectError."""

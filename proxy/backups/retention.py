@@ -54,7 +54,9 @@ def what_goes(backups: Iterable[Backup], limits: Limits, now: datetime, in_use: 
     proven = Counter((b.database, t.name) for b in rest if b.proof is Proof.EQUAL for t in b.tables)
 
     def is_only_one(backup: Backup) -> bool:
-        return backup.hold_id is not None and backup.proof is Proof.EQUAL and any(proven[backup.database, t.name] < 2 for t in backup.tables)
+        return (
+            backup.hold_id is not None and backup.proof is Proof.EQUAL and any(proven[backup.database, t.name] < 2 for t in backup.tables)
+        )
 
     def drop(backup: Backup, why: str) -> bool:
         if backup.id in bound or backup.id in gone or is_only_one(backup):

@@ -129,7 +129,7 @@ class OverviewPages:
             "health.html",
             visitor=visitor,
             problems=[*problems, notifier.chain_problem] if notifier.chain_problem else problems,
-            warnings=await asyncio.to_thread(services.audit_care.warnings),
+            warnings=[*await asyncio.to_thread(services.audit_care.warnings), *services.keeper.warnings()],
             facts=facts,
             **notices(services),
         )
