@@ -188,17 +188,16 @@ class Keeper:
     async def look(self) -> None:
         """What is due is begun. Raises StoreError, AuditError."""
         now = self._clock.now()
-        await self._refresh(now)
+        states = await self._refresh(now)
         settled = (now - self._started_at).total_seconds() >= _SETTLE_S
         busy = await self._is_protecting()
-        for name in self._names if self.copier is not None else ():
-            state = self._state_of(name, await self._full_copies(name), now)
-            tries = self._tries.get(name, Tries())
-            # What came due while this process runs waits for nothing but its turn.
-            named = self.timetable.last(now)
-            due_now = named is not None and named >= self._started_at
-            if (settled or due_now) and not busy and name not in self._running and is_due(self.timetable, now, state.taken_at, tries):
-                self._begin(name, "schedule")
+        named = self.timetable.last(now)
+        # What came due while this process runs waits for nothing but its turn.
+        may_begin = self.copier is not None and not busy and (settled or (named is not None and named >= self._started_at))
+        for state in states if may_begin else ():
+            if state.name not in self._running and is_due(self.timetable, now, state.taken_at, self._tries.get(state.name, Tries())):
+                self._begin(state.name, "schedule")
+        self._notice_late(states, now)
         if self._pruned_at is None or time.monotonic() - self._pruned_at > _PRUNE_S:
             self._pruned_at = time.monotonic()
             await self.check_files()
@@ -209,7 +208,8 @@ class Keeper:
     async def _is_protecting(self) -> bool:
         return any(b.hold_id is not None for b in await self._register.find(states=[BackupState.RUNNING], limit=50, with_tables=False))
 
-    async def _refresh(self, now: datetime) -> None:
+    async def _refresh(self, now: datetime) -> list[DatabaseState]:
+        """Those on schedule, as they are."""
         figures = self.figures
         kept = await self._register.find(states=[BackupState.DONE], limit=_LOOKED_AT, with_tables=False)
         figures.kept, figures.bytes = len(kept), sum(b.bytes for b in kept)
@@ -218,18 +218,19 @@ class Keeper:
                 self._names, self._names_problem = await self._databases(), ""
             except Exception as error:  # the server's business: the schedule goes on with what it knew
                 self._names_problem = str(error) or type(error).__name__
-        states = {n: self._state_of(n, [b for b in kept if b.kind is CopyKind.FULL and b.database == n], now) for n in self._names}
-        figures.proven_at = {name: state.proven_at for name, state in states.items()}
-        # From the start on there must have been time for it.
-        settled = now - self._started_at > _GRACE
-        figures.late = [n for n, s in states.items() if settled and not s.running and is_late(self.timetable, now, s.taken_at, _GRACE)]
-        for name in figures.late:
-            self._tell_once(Alarm(AlarmKind.LATE, name, f"the scheduled copy of database {name} is late"))
-        for name in [n for kind, n in self._told if kind is AlarmKind.LATE and n not in figures.late]:
-            self._told.discard((AlarmKind.LATE, name))
+        full = [b for b in kept if b.kind is CopyKind.FULL]
+        states = [self._state_of(n, [b for b in full if b.database == n], now) for n in self._names]
+        figures.proven_at = {s.name: s.proven_at for s in states}
+        return states
 
-    async def _full_copies(self, database: str) -> list[Backup]:
-        return await self._register.find(database=database, kinds=[CopyKind.FULL], states=[BackupState.DONE], limit=200, with_tables=False)
+    def _notice_late(self, states: list[DatabaseState], now: datetime) -> None:
+        """After what is due was begun: what runs is not late, and there must have been time for it since the start."""
+        settled = now - self._started_at > _GRACE
+        late = [s.name for s in states if settled and s.name not in self._running and is_late(self.timetable, now, s.taken_at, _GRACE)]
+        self.figures.late = late
+        for name in late:
+            self._tell_once(Alarm(AlarmKind.LATE, name, f"the scheduled copy of database {name} is late"))
+        self._told -= {(AlarmKind.LATE, n) for kind, n in self._told if kind is AlarmKind.LATE and n not in late}
 
     def _state_of(self, name: str, copies: list[Backup], now: datetime) -> DatabaseState:
         """`copies`: full ones that are done, newest first."""
