@@ -16,6 +16,17 @@ class Command:
     command: str
 
 
+def back_command(kind: str, hold_id: int) -> str:
+    """The shortest way back from what a hold destroyed; empty when its copy is of no such kind."""
+    match kind:
+        case CopyKind.ROWS | CopyKind.TRASH:
+            return f"pghold undo {hold_id}"
+        case CopyKind.DUMP:
+            return f"pghold restore {hold_id}"
+        case _:
+            return ""
+
+
 def back_again(backup: Backup) -> list[Command]:
     """The likeliest first; none for a copy that is not there."""
     if backup.state is not BackupState.DONE:

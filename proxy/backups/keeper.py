@@ -14,7 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -170,12 +170,22 @@ class Keeper:
 
     async def run(self) -> None:
         """Until cancelled."""
+        await self.recover()
         while True:
             try:
                 await self.look()
             except (StoreError, AuditError, ProtectError) as error:
                 self._log("copies not looked after", error=str(error))
             await asyncio.sleep(LOOK_S)
+
+    async def recover(self) -> None:
+        """What a process that ended was proving is not proven; it is done again."""
+        try:
+            for backup in await self._register.find(states=[BackupState.DONE], limit=_LOOKED_AT, with_tables=False):
+                if backup.proof is Proof.RUNNING:
+                    await self._register.put(replace(await self._register.get(backup.id), proof=Proof.NONE, proof_text=""))
+        except StoreError as error:
+            self._log("copies not recovered", error=str(error))
 
     async def close(self) -> None:
         """Whatever it runs is cancelled and has ended."""
@@ -420,20 +430,38 @@ class Keeper:
             return
         self._proving = self._spawn(self._prove(await self._register.get(backup.id)), f"proof of copy {backup.id}")
 
-    async def _prove(self, backup: Backup) -> None:
+    async def verify(self, backup: Backup, operator: str) -> None:
+        """Begin to prove it now. Raises BusyError, ProtectError."""
+        if self.verifier is None:
+            raise ProtectError("copies cannot be proven here")
+        if backup.state is not BackupState.DONE or backup.kind not in PROVABLE:
+            raise ProtectError(f"copy {backup.id} has no files that could be restored")
+        if backup.id in self._in_use or (self._proving is not None and not self._proving.done()):
+            raise BusyError("a copy is being proven already")
+        self._proving = self._spawn(self._prove(backup, operator), f"proof of copy {backup.id}")
+
+    async def _prove(self, backup: Backup, operator: str = "") -> None:
         if self.verifier is None or backup.id in self._in_use:
             return
         with self.using(backup.id):
             try:
+                # What it was before stays to be read while it is proven again.
+                await self._register.put(replace(await self._register.get(backup.id), proof=Proof.RUNNING))
+            except StoreError as error:
+                self._log("proof not begun", backup=backup.id, error=str(error))
+                return
+            try:
                 proof, text = await self.verifier.verify(backup, lambda text: None)
             except asyncio.CancelledError:
+                with suppress(StoreError):
+                    await self._register.put(replace(await self._register.get(backup.id), proof=backup.proof))
                 raise
             except Exception as error:  # not proven, whatever it was
                 proof, text = Proof.FAILED, f"{type(error).__name__}: {error}"
             try:
                 current = await self._register.get(backup.id)
                 await self._register.put(replace(current, proof=proof, proof_text=text, proved_at=self._clock.now()))
-                await self.proved(backup, proof, text)
+                await self.proved(backup, proof, text, operator)
             except (StoreError, AuditError) as error:
                 self._log("proof not kept", backup=backup.id, error=str(error))
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.config import Settings
 from proxy.control import Control, ControlError
-from proxy.model import Hold
+from proxy.model import Hold, HoldState
 from proxy.sight_words import size
 
 #: An answer is good for so long.
@@ -81,6 +81,14 @@ class Forecast:
             )
         proven = size(settings.backup_prove_first_bytes)
         return Outlook("copy", f"made before it runs; up to {proven} of tables it is proven first. {size(free)} are free for it")
+
+
+async def outlook_as_json(forecast: Forecast, hold: Hold) -> dict[str, str] | None:
+    """None for a hold that nobody decides on any more."""
+    if hold.state is not HoldState.PENDING:
+        return None
+    found = await forecast.of(hold)
+    return {"state": found.state, "text": found.text}
 
 
 def disk_of(folder: Path) -> tuple[int, int]:

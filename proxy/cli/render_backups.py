@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.backups.manifests import files_of
 from proxy.cli.render import span, visible
 from proxy.sight_words import size
 
@@ -124,11 +125,3 @@ def _table_line(found: Json) -> str:
 
 def _file_line(found: Json) -> str:
     return f"{found.get('name', '?')}  {size(found.get('bytes') or 0)}  {str(found.get('sha256', ''))[:16]}"
-
-
-def files_of(manifest: Json | None) -> list[Json]:
-    """Its files, whether the manifest lists them or maps their names."""
-    files = (manifest or {}).get("files") or []
-    if isinstance(files, dict):
-        files = [{"name": name, **(value if isinstance(value, dict) else {"sha256": value})} for name, value in files.items()]
-    return [f for f in files if isinstance(f, dict)]

@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
+from proxy.backups.outlook import outlook_as_json
 from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
 from proxy.console.api_review import review_routes
@@ -97,7 +98,8 @@ def make_api(services: Services) -> FastAPI:
     async def get_hold(who: Who, hold_id: Id) -> dict[str, object]:
         """One hold."""
         try:
-            return dict(hold_as_json(await services.book.get(HoldId(hold_id))))
+            hold = await services.book.get(HoldId(hold_id))
+            return {**hold_as_json(hold), "backup_outlook": await outlook_as_json(services.forecast, hold)}
         except UnknownHoldError:
             raise ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
 
