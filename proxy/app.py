@@ -27,6 +27,9 @@ from proxy.backups.errands import Errands
 from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
+from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -141,6 +144,8 @@ class App:
         self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
+        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
+        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -246,6 +251,7 @@ class App:
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
+        self._keeping = self._tasks.spawn(self._keeper.run(), "copies")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -270,6 +276,8 @@ class App:
             errands=self._errands,
             trash=self._trash,
             undo=self._undo,
+            keeper=self._keeper,
+            forecast=Forecast(settings, self._control),
         )
         await self._server.start()
 
@@ -400,7 +408,9 @@ class App:
             waiting.cancel()
         self._console.should_exit = True
         for endless in (self._sampling, self._sweeping, self._following_trash):
+        for endless in (self._sampling, self._sweeping, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
+        await self._keeper.close()
         await self._tasks.wait(3)
         await self._notifier.close(2)
         await self._isolated.close()
