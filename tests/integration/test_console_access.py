@@ -63,6 +63,9 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /sessions/{session_id:int}/kill": row(OWN, 403, 403, 403, 404),
     "GET /activity": PAGE,
     "GET /backups": PAGE,
+    "GET /backups/{backup_id:int}": row(LOGIN, 404, 404, 404, 404),
+    "POST /backups/take": row(OWN, 403, 403, 403, 303),
+    "POST /backups/{backup_id:int}/verify": row(OWN, 403, 403, 404, 404),
     "GET /health": PAGE,
     "POST /health/notifications/test": row(OWN, 403, 403, 403, 200),
     "POST /health/notifications/{letter_id:int}/again": row(OWN, 403, 403, 403, 409),
@@ -106,6 +109,11 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/holds/together": row(401, 403, 403, 422, 422),
     "GET /api/v1/grants": READ,
     "DELETE /api/v1/grants/{grant_id}": row(401, 403, 403, 404, 404),
+    "GET /api/v1/backups": READ,
+    "GET /api/v1/backups/{backup_id}": row(401, 404, 404, 404, 404),
+    "POST /api/v1/backups": row(401, 403, 403, 403, 202),
+    "GET /api/v1/keeping": READ,
+    "POST /api/v1/keeping/prune": row(401, 403, 403, 403, 200),
     "GET /api/v1/notifications": row(401, 403, 403, 403, 200),
     "POST /api/v1/notifications/test": row(401, 403, 403, 403, 200),
     "GET /api/v1/operators": row(401, 403, 200, 403, 200),
@@ -129,6 +137,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /holds/together": {"ids": "{hold}", "action": "deny", "reason": ""},
     "POST /holds/{hold_id:int}/decide": {"action": "deny", "reason": ""},
     "POST /policy/try": {"script": "SELECT 1"},
+    "POST /backups/take": {"database": "not-there"},
+    "POST /api/v1/backups": {"database": "not-there-either"},
+    "POST /api/v1/keeping/prune": {"dry_run": True},
     "POST /people/add": {"name": "no name", "role": "admin"},
     "POST /people/change": {"name": "not-there", "action": "remove"},
     "POST /account/password": {"new": "correct horse battery", "again": "another horse battery"},
@@ -241,7 +252,7 @@ def house(postgres18: PostgresServer) -> Iterator[House]:
 def place_of(house: House, route: str) -> str:
     path = route.partition(" ")[2] + QUERY.get(route, "")
     given = {"hold_id": house.hold, "session_id": 999999, "rule_id": "drop-table", "name": "console.js", "hold": house.hold}
-    given |= {"grant_id": 999999, "letter_id": 999999, "token": "none"}
+    given |= {"grant_id": 999999, "letter_id": 999999, "backup_id": 999999, "token": "none"}
     return re.sub(r"\{(\w+)(?::int)?\}", lambda m: str(given[m[1]]), path)
 
 
@@ -384,6 +395,8 @@ COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     DENY_FORM: ("DENY {hold} ''", DECIDES),
     "SHOW SESSIONS": ("SHOW SESSIONS", ALL),
     "SHOW GRANTS": ("SHOW GRANTS", ALL),
+    "SHOW BACKUPS": ("SHOW BACKUPS", ALL),
+    "SHOW BACKUP id": ("SHOW BACKUP 999999", dict.fromkeys(ALL, "42704")),
     "REVOKE id": ("REVOKE 999999", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "42704")}),
     "SHOW OPERATORS": ("SHOW OPERATORS", {**dict.fromkeys(("viewer", "approver"), "42501"), "auditor": "", "admin": ""}),
     "SHOW STATS": ("SHOW STATS", ALL),
