@@ -10,8 +10,11 @@ from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
+from proxy.backups.errands import Errands
 from proxy.backups.keeper import Keeper
 from proxy.backups.outlook import Forecast
+from proxy.backups.trash import Trash
+from proxy.backups.undo import Undo
 from proxy.config import Settings
 from proxy.control import Control
 from proxy.grants import SqlGrants
@@ -61,6 +64,9 @@ class Services:
     notifier: Notifier
     control: Control
     backups: SqlBackups
+    errands: Errands
+    trash: Trash
+    undo: Undo
     keeper: Keeper
     forecast: Forecast
 
