@@ -24,11 +24,11 @@ from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.errands import Errands
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
 from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
-from proxy.backups.metrics import KeepingMetrics
-from proxy.backups.outlook import Forecast
 from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
@@ -407,8 +407,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash):
-        for endless in (self._sampling, self._sweeping, self._keeping):
+        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._keeper.close()
         await self._tasks.wait(3)
