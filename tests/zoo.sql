@@ -14,8 +14,7 @@ GRANT CREATE ON SCHEMA zoo TO "zoo owner";
 CREATE SCHEMA "odd ""schema""; name";
 
 -- Types.
-CREATE TYPE zoo.mood AS ENUM ('sad', 'it''s ok', 'happy');
-ALTER TYPE zoo.mood ADD VALUE 'calm' BEFORE 'happy';
+CREATE TYPE zoo.mood AS ENUM ('sad', 'it''s ok', 'calm', 'happy');
 CREATE DOMAIN zoo.positive AS integer CHECK (VALUE > 0);
 CREATE DOMAIN zoo.email AS text NOT NULL CHECK (VALUE LIKE '%@%');
 CREATE TYPE zoo.address AS (street text, no integer, at point);
