@@ -407,8 +407,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash):
-        for endless in (self._sampling, self._sweeping, self._keeping):
+        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._keeper.close()
         await self._tasks.wait(3)
