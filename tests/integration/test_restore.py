@@ -76,7 +76,7 @@ ODD = '"odd ""schema""; name"."table ""with"" \'all\', $1; --"'
 DESTROYED = [
     (["zoo.animal"], "DROP TABLE zoo.animal CASCADE"),
     (["zoo.meal"], "DROP TABLE zoo.meal CASCADE"),
-    (["zoo.keeper", "zoo.house", 'zoo."Keeper"'], "DROP TABLE zoo.keeper, zoo.house CASCADE"),
+    (["zoo.keeper", "zoo.house"], "DROP TABLE zoo.keeper, zoo.house CASCADE"),
     (["zoo.animal", "zoo.meal", "zoo.visit"], "TRUNCATE zoo.animal, zoo.meal, zoo.visit RESTART IDENTITY CASCADE"),
     (["zoo.animal"], "ALTER TABLE zoo.animal DROP COLUMN mood CASCADE"),
     (["zoo.big"], "ALTER TABLE zoo.big ALTER COLUMN id TYPE bigint"),
