@@ -153,9 +153,12 @@ class Errands:
         self._audit = audit
         self._control = control
         self._log = log
-        self._tasks = Tasks(lambda name, error: log("errand failed", errand=name, error=f"{type(error).__name__}: {error}"))
+        self._tasks = Tasks(self._task_failed)
         self._told: dict[HoldId, str] = {}
         self._engine = Engine()
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._log("errand failed", errand=name, error=f"{type(error).__name__}: {error}")
 
     async def submit(self, errand: Errand, operator: Operator | None, *, reason: str = "", client_addr: str = "") -> Hold:
         """Open its hold and return; it runs once it is approved. `operator` None: pghold itself asks.

@@ -23,7 +23,7 @@ from proxy.policies import Identity
 from proxy.services import Services
 
 #: What stands in the place of a rule where the statement is pghold's own.
-ERRANDS: Final = {
+ERRANDS: Final[dict[str, str]] = {
     ErrandKind.UNDO: "No rule: an operator asked pghold to take back what a statement did. The hold says what will run (docs/undo.md).",
     ErrandKind.RESTORE: "No rule: an operator asked pghold to restore a copy. The hold says what will run (docs/undo.md).",
     ErrandKind.PURGE: "No rule: tables that were moved to the trash have been there for long enough to be dropped (docs/undo.md).",
