@@ -458,3 +458,12 @@ def read_copy(statement: str) -> tuple[str, str]:
     if match is None:
         raise ArchiveError("a COPY of the archive names no table")
     return f"{match[1]}.{match[2]}", match[3] or ""
+
+
+def read_name(name: str) -> tuple[str, str]:
+    """Schema and table of a qualified and quoted name. Raises RestoreError."""
+    match = re.fullmatch(r'("(?:[^"]|"")*"|[^."]+)\.("(?:[^"]|"")*"|[^."]+)', name, re.DOTALL)
+    if match is None:
+        raise RestoreError(f"{name} is no qualified name")
+    schema, table = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in match.groups())
+    return schema, table
