@@ -24,12 +24,11 @@ from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.errands import Errands
-from proxy.backups.metrics import KeepingMetrics
 from proxy.backups.outlook import Forecast
-from proxy.backups.seams import Protector, Unprotected
+from proxy.backups.seams import Protector
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
-from proxy.backups.wiring import make_keeper
+from proxy.backups.wiring import make_protection
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -144,8 +143,13 @@ class App:
         self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
-        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
-        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
+        self._protection = make_protection(
+            settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._metrics, self._log
+        )
+        await self._protection.start()
+        self._stack.push_async_callback(self._protection.scratch.stop)
+        self._keeper, self._errands.protector = self._protection.keeper, self._protection.protector
+        self._undo.open_rows = self._protection.open_rows
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -220,7 +224,8 @@ class App:
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
-        self._protector: Protector = Unprotected()
+        self._protector: Protector = self._protection.protector
+        self._tasks.spawn(self._protection.warm(), "scratch")
         totals = Totals()
         self._services: Services
         self._server = Server(

@@ -57,8 +57,18 @@ class FullCopier(Protocol):
         ...
 
 
+class Result(Protocol):
+    """EQUAL, DIFFERENT or FAILED, and a sentence for people."""
+
+    @property
+    def proof(self) -> Proof: ...
+
+    @property
+    def text(self) -> str: ...
+
+
 class Verifier(Protocol):
-    async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
+    async def verify(self, backup: Backup, progress: OnProgress) -> Result:
         """Restore it elsewhere and compare. Whatever goes wrong is Proof.FAILED and the reason."""
         ...
 
@@ -216,7 +226,8 @@ class Keeper:
             await self._prove_next(now)
 
     async def _is_protecting(self) -> bool:
-        return any(b.hold_id is not None for b in await self._register.find(states=[BackupState.RUNNING], limit=50, with_tables=False))
+        kinds = [CopyKind.DUMP, CopyKind.ROWS]
+        return bool(await self._register.find(states=[BackupState.RUNNING], kinds=kinds, limit=1, with_tables=False))
 
     async def _refresh(self, now: datetime) -> list[DatabaseState]:
         """Those on schedule, as they are."""
@@ -451,7 +462,8 @@ class Keeper:
                 self._log("proof not begun", backup=backup.id, error=str(error))
                 return
             try:
-                proof, text = await self.verifier.verify(backup, lambda text: None)
+                found = await self.verifier.verify(backup, lambda text: self._register.progress(backup.id, text))
+                proof, text = found.proof, found.text
             except asyncio.CancelledError:
                 with suppress(StoreError):
                     await self._register.put(replace(await self._register.get(backup.id), proof=backup.proof))

@@ -14,6 +14,7 @@ import pytest
 from proxy.backups.alarm import Alarm, AlarmKind
 from proxy.backups.keeper import BusyError, Keeper
 from proxy.backups.model import Backup, BackupId, BackupState, CopiedTable, CopyKind, Proof, ProtectError
+from proxy.backups.prove import ProofResult
 from proxy.backups.seams import OnProgress
 from proxy.config import Settings
 from proxy.model import AuditEntry, AuditEvent, HoldId
@@ -93,9 +94,9 @@ class Folder:
         await self.register.put(done)
         return done
 
-    async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
+    async def verify(self, backup: Backup, progress: OnProgress) -> ProofResult:
         self.proofs.append(backup.id)
-        return self.proof
+        return ProofResult(*self.proof)
 
     async def remove(self, backup: Backup) -> None:
         if self.unremovable:
