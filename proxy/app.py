@@ -144,7 +144,16 @@ class App:
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
         self._protection = make_protection(
-            settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._metrics, self._log
+            settings,
+            self._backups,
+            self._book,
+            self._control,
+            self._audit,
+            self._clock,
+            self._notifier,
+            self._tasks,
+            self._metrics,
+            self._log,
         )
         await self._protection.start()
         self._stack.push_async_callback(self._protection.scratch.stop)

@@ -27,7 +27,7 @@ from proxy.backups.schedule import Timetable, Tries, is_due, is_late
 from proxy.backups.seams import OnProgress
 from proxy.config import Settings
 from proxy.model import AuditEntry, AuditEvent
-from proxy.seams import AuditError, AuditLog, Clock, StoreError
+from proxy.seams import AuditError, AuditLog, Clock, HoldBook, StoreError, UnknownHoldError
 from proxy.sight_words import size
 from proxy.store.backups import SqlBackups
 
@@ -150,6 +150,7 @@ class Keeper:
         copier: FullCopier | None = None,
         verifier: Verifier | None = None,
         shelf: Shelf | None = None,
+        book: HoldBook | None = None,
         load: Callable[[], float] = lambda: os.getloadavg()[0] / (os.cpu_count() or 1),
     ) -> None:
         self.timetable = Timetable(settings.backup_schedule)
@@ -165,6 +166,7 @@ class Keeper:
         self.copier = copier
         self.verifier = verifier
         self.shelf = shelf
+        self._book = book
         self._load = load
         self._running: dict[str, asyncio.Task[None]] = {}
         self._proving: asyncio.Task[None] | None = None
@@ -484,6 +486,17 @@ class Keeper:
             said = f"copy {backup.id} of database {backup.database} is not proven: {text}"
             self._alarm(Alarm(AlarmKind.DIFFERENT, backup.database, said, backup.id))
         await self._record(AuditEvent.BACKUP_PROVED, backup, operator=operator, outcome=text, more={"proof": str(proof)})
+        await self.tell_hold(backup, proof, text)
+
+    async def tell_hold(self, backup: Backup, proof: Proof, text: str) -> None:
+        """The card of its hold says what is known of the copy now."""
+        if self._book is None or backup.hold_id is None:
+            return
+        with suppress(StoreError, UnknownHoldError):
+            copy = (await self._book.get(backup.hold_id)).copy
+            if copy is not None and copy.state == "done" and copy.backup_id == backup.id:
+                said = f"{copy.text.partition(';')[0]}; {text}"
+                await self._book.copied(backup.hold_id, replace(copy, proof=str(proof), text=said))
 
     # --- on record ----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from proxy.backups.verify import Verifier
 from proxy.config import Settings, Upstream
 from proxy.control import Control
 from proxy.metrics import Metrics
-from proxy.seams import AuditError, AuditLog, Clock
+from proxy.seams import AuditError, AuditLog, Clock, HoldBook
 from proxy.store.backups import SqlBackups
 from proxy.tasks import Tasks
 
@@ -77,6 +77,7 @@ class Protection:
 def make_protection(
     settings: Settings,
     register: SqlBackups,
+    book: HoldBook,
     control: Control,
     audit: AuditLog,
     clock: Clock,
@@ -100,7 +101,7 @@ def make_protection(
 
     keeper = Keeper(
         settings, register, audit, clock, databases=databases, alarm=notifier.alarm, log=log.warning, spawn=tasks.spawn, verifier=verifier,
-        shelf=_Shelf(vault),
+        shelf=_Shelf(vault), book=book,
     )  # fmt: skip
     protector = VaultProtector(
         settings, control=control, vault=vault, backups=register, clock=clock, metrics=CopyMetrics(metrics.registry), spawn=tasks.spawn,
@@ -144,6 +145,7 @@ class _Watched:
             found: Result = await self._verifier.verify(backup, progress)
         if found.proof is Proof.EQUAL:
             self._keeper.figures.proofs[str(Proof.EQUAL)] += 1
+            await self._keeper.tell_hold(backup, found.proof, found.text)
         else:
             try:
                 await self._keeper.proved(backup, found.proof, found.text)
