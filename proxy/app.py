@@ -24,11 +24,11 @@ from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.errands import Errands
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
 from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
-from proxy.backups.metrics import KeepingMetrics
-from proxy.backups.outlook import Forecast
 from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
