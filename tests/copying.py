@@ -103,7 +103,9 @@ class Held:
     def order(self, sql: str, *values: str | None) -> CopyOrder:
         return CopyOrder(
             hold_id=HoldId(7),
-            requester=Requester(SessionId(1), self._role, self._database, "tests", "127.0.0.1", backend_pid=self.connection.info.backend_pid),
+            requester=Requester(
+                SessionId(1), self._role, self._database, "tests", "127.0.0.1", backend_pid=self.connection.info.backend_pid
+            ),
             environment="production",
             script=sql,
             script_sha256="00",
