@@ -153,7 +153,9 @@ def test_the_rows_that_a_filter_matches(server: PostgresServer, database: str, t
     asyncio.run(run())
 
 
-def test_rows_are_not_copied_from_a_session_that_writes_values_in_its_own_way(server: PostgresServer, database: str, tmp_path: Path) -> None:
+def test_rows_are_not_copied_from_a_session_that_writes_values_in_its_own_way(
+    server: PostgresServer, database: str, tmp_path: Path
+) -> None:
     async def run() -> None:
         async with workshop(server, tmp_path) as shop, session(shop, database) as held:
             await held.connection.execute("SET DateStyle = 'SQL, DMY'")
@@ -290,7 +292,9 @@ def test_large_objects_go_with_the_tables_that_refer_to_them(server: PostgresSer
 
 
 def test_five_hundred_tables(server: PostgresServer, database: str, tmp_path: Path) -> None:
-    server.sql("DO $$ BEGIN FOR i IN 1..500 LOOP EXECUTE format('CREATE TABLE many_%s AS SELECT %s AS i', i, i); END LOOP; END $$", database)
+    server.sql(
+        "DO $$ BEGIN FOR i IN 1..500 LOOP EXECUTE format('CREATE TABLE many_%s AS SELECT %s AS i', i, i); END LOOP; END $$", database
+    )
 
     async def run() -> None:
         async with workshop(server, tmp_path) as shop, session(shop, database) as held:
