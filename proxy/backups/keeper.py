@@ -57,18 +57,8 @@ class FullCopier(Protocol):
         ...
 
 
-class Result(Protocol):
-    """EQUAL, DIFFERENT or FAILED, and a sentence for people."""
-
-    @property
-    def proof(self) -> Proof: ...
-
-    @property
-    def text(self) -> str: ...
-
-
 class Verifier(Protocol):
-    async def verify(self, backup: Backup, progress: OnProgress) -> Result:
+    async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
         """Restore it elsewhere and compare. Whatever goes wrong is Proof.FAILED and the reason."""
         ...
 
@@ -464,8 +454,7 @@ class Keeper:
                 self._log("proof not begun", backup=backup.id, error=str(error))
                 return
             try:
-                found = await self.verifier.verify(backup, lambda text: self._register.progress(backup.id, text))
-                proof, text = found.proof, found.text
+                proof, text = await self.verifier.verify(backup, lambda text: self._register.progress(backup.id, text))
             except asyncio.CancelledError:
                 with suppress(StoreError):
                     await self._register.put(replace(await self._register.get(backup.id), proof=backup.proof))

@@ -14,7 +14,6 @@ import pytest
 from proxy.backups.alarm import Alarm, AlarmKind
 from proxy.backups.keeper import BusyError, Keeper
 from proxy.backups.model import Backup, BackupId, BackupState, CopiedTable, CopyKind, Proof, ProtectError
-from proxy.backups.prove import ProofResult
 from proxy.backups.seams import OnProgress
 from proxy.config import Settings
 from proxy.model import AuditEntry, AuditEvent, HoldId
@@ -94,9 +93,9 @@ class Folder:
         await self.register.put(done)
         return done
 
-    async def verify(self, backup: Backup, progress: OnProgress) -> ProofResult:
+    async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
         self.proofs.append(backup.id)
-        return ProofResult(*self.proof)
+        return self.proof
 
     async def remove(self, backup: Backup) -> None:
         if self.unremovable:
