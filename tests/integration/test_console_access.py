@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from starlette.routing import BaseRoute
 
-from proxy.admin.commands import APPROVE_FORM, DENY_FORM, HELP
+from proxy.admin.commands import APPROVE_FORM, DENY_FORM, HELP, PURGE_FORM, UNDO_FORM
 from proxy.clock import SystemClock
 from proxy.config import Settings
 from proxy.console.web import make_console
@@ -58,6 +58,7 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "GET /holds/{hold_id:int}/objects": PAGE,
     "POST /grants/{grant_id:int}/revoke": row(OWN, 403, 403, 404, 404),
     "POST /holds/{hold_id:int}/decide": row(OWN, 403, 403, 422, 422),
+    "POST /holds/{hold_id:int}/undo": row(OWN, 403, 403, 409, 409),
     "GET /events": READ,
     "GET /sessions": PAGE,
     "POST /sessions/{session_id:int}/kill": row(OWN, 403, 403, 403, 404),
@@ -102,6 +103,10 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "GET /api/v1/holds/{hold_id}": READ,
     "POST /api/v1/holds/{hold_id}/approve": row(401, 403, 403, 422, 422),
     "POST /api/v1/holds/{hold_id}/deny": row(401, 403, 403, 422, 422),
+    "GET /api/v1/holds/{hold_id}/undo": row(401, 403, 403, 409, 409),
+    "POST /api/v1/holds/{hold_id}/undo": row(401, 403, 403, 409, 409),
+    "GET /api/v1/trash": READ,
+    "POST /api/v1/trash/purge": row(401, 403, 403, 409, 409),
     "GET /api/v1/events": READ,
     "GET /api/v1/me": READ,
     "GET /api/v1/review": READ,
@@ -150,6 +155,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /api/v1/holds/{hold_id}/approve": {"phrase": "yes", "reason": "x"},
     "POST /api/v1/holds/{hold_id}/deny": {"reason": ""},
     "POST /api/v1/holds/together": {"ids": ["{hold}"], "approve": False, "reason": ""},
+    "POST /api/v1/holds/{hold_id}/undo": {"reason": "x"},
+    "POST /api/v1/trash/purge": {"ids": [999999]},
     "POST /api/v1/operators": {"name": "no name", "role": "admin"},
     "PATCH /api/v1/operators/{name}": {"disabled": True},
     "POST /api/v1/operators/{name}/tokens": {"name": "more"},
@@ -393,6 +400,9 @@ COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     "SHOW HOLD id": ("SHOW HOLD {hold}", ALL),
     APPROVE_FORM: ("APPROVE {hold} 'no' 'x'", DECIDES),
     DENY_FORM: ("DENY {hold} ''", DECIDES),
+    UNDO_FORM: ("UNDO {hold} 'x'", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "55000")}),
+    "SHOW TRASH": ("SHOW TRASH", ALL),
+    PURGE_FORM: ("PURGE 999999 'x'", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "55000")}),
     "SHOW SESSIONS": ("SHOW SESSIONS", ALL),
     "SHOW GRANTS": ("SHOW GRANTS", ALL),
     "SHOW BACKUPS": ("SHOW BACKUPS", ALL),
