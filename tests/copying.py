@@ -77,7 +77,7 @@ async def workshop(
         backups=backups,
         clock=clock,
         metrics=CopyMetrics(metrics.registry),
-        spawn=lambda work, name: spawned.append(asyncio.get_running_loop().create_task(work, name=name)),  # noqa: TID251
+        spawn=lambda work, name: spawned.append(asyncio.get_running_loop().create_task(work, name=name)),
         proving=proving,
     )
     try:
@@ -132,7 +132,7 @@ class Held:
         own = not self._in_transaction
         copied = None
         if plan.kind is not CopyKind.NONE:
-            if own and not ("DATABASE" in sql):
+            if own and "DATABASE" not in sql:
                 await self.connection.execute("BEGIN")
             try:
                 copied = await self._copy(order, plan)

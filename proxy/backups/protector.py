@@ -32,6 +32,7 @@ from proxy.backups.model import (
     ProtectError,
 )
 from proxy.backups.planner import Planner, Scope, refuse_when_used
+from proxy.backups.prove import ProofResult
 from proxy.backups.reach import Connection, all_tables, held_exclusively
 from proxy.backups.seams import OnProgress
 from proxy.backups.vault import Draft, Json, Vault, VaultError
@@ -47,20 +48,10 @@ _TRANSACTIONS_KEPT: Final = 200
 _NICENESS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """Attributes:
-    text: for people: "restored, 41,220 rows, equal".
-    """
-
-    proof: Proof
-    text: str
-
-
 class Proving(Protocol):
     """Restores a copy elsewhere, and compares."""
 
-    async def verify(self, backup: Backup, progress: OnProgress) -> Proven:
+    async def verify(self, backup: Backup, progress: OnProgress) -> ProofResult:
         """Never raises but for cancellation."""
         ...
 

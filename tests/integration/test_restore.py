@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from proxy.backups.archive import Archive
 from proxy.backups.model import CopiedTable
-from proxy.backups.restore import InPlace, RestoreError
+from proxy.backups.restore import InPlace
 from proxy.config import Upstream
-from proxy.control import Control, ControlError
+from proxy.control import Control
 from tests.equality import checksums_of, dump_of, load_zoo
 from tests.integration.test_prove import dump
 from tests.servers import PostgresServer, debian_bindir
