@@ -154,7 +154,7 @@ async def recover(
                 done = Recovered(Found(candidate.folder, manifest), name, skipped=skipped)
                 archive = Archive(opened.archive, tools)
                 entries = await archive.entries()
-                done.moved_to = await _make(control, name, manifest.encoding, move_aside)
+                done.moved_to = await make_database(control, name, manifest.encoding, move_aside)
                 await _globals(opened, control, tools, done)
                 await _restore(control, archive, name, jobs, sum(e.kind == "TABLE DATA" for e in entries), done, progress)
                 await _compare(control, name, manifest, jobs, done, progress)
@@ -171,7 +171,7 @@ async def recover(
     raise RecoverError(f"no copy can be used: {'; '.join(skipped)}")
 
 
-async def _make(control: Control, name: str, encoding: str, move_aside: bool) -> str:
+async def make_database(control: Control, name: str, encoding: str, move_aside: bool) -> str:
     """An empty database; returns what the one that was there is called now. Raises RecoverError, ControlError."""
     moved = ""
     async with control.connection("postgres", read_only=False, statement_timeout_s=600) as connection:
