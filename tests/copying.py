@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from proxy.backups.vault import Vault
 from proxy.clock import SystemClock
 from proxy.config import Settings, Upstream
 from proxy.control import Control
+from proxy.look import SeenObject, Sight, names_of
 from proxy.metrics import Metrics
 from proxy.model import HoldId, Requester, SessionId
 from proxy.protection import copy_statement, lock_statement, rows_of
@@ -117,6 +118,17 @@ class Held:
             reason="tested",
         )
 
+    async def _sight(self, order: CopyOrder) -> Sight:
+        """What the session's names mean to itself, as far as the planner asks."""
+        objects, missing = [], []
+        for _, name in names_of(order.judgement):
+            row = await (await self.connection.execute("SELECT to_regclass(%s)::oid::int8", (name,))).fetchone()
+            if row is None or row[0] is None:
+                missing.append(name)
+            else:
+                objects.append(SeenObject(name, row[0], 0, name, "table", ""))
+        return Sight(tuple(objects), tuple(missing))
+
     async def begin(self) -> None:
         await self.connection.execute("BEGIN")
         self._in_transaction = True
@@ -128,6 +140,8 @@ class Held:
     async def run(self, sql: str, *values: str | None, then: str = "") -> tuple[CopyPlan, Copied | None]:
         """Plan, lock, copy, run, as the core does. Raises ProtectError; then nothing has run."""
         order = self.order(sql, *values)
+        if self._in_transaction:
+            order = replace(order, sight=await self._sight(order))
         plan = await self._shop.protector.plan(order)
         own = not self._in_transaction
         copied = None

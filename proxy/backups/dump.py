@@ -244,7 +244,7 @@ class Dumper:
         copied = []
         for table in tables:
             try:
-                rows, checksum = await table_checksum(connection, table.oid)
+                rows, checksum = await table_checksum(connection, table.name)
             except NoRowsError:
                 continue
             except psycopg.Error as error:

@@ -354,7 +354,7 @@ def _origin(name: str) -> str:
     )
     problem = "pghold copies rows only from sessions with DateStyle ISO, extra_float_digits 1 or more and client_encoding UTF8"
     return (
-        f"(SELECT CASE WHEN {settings} THEN pg_catalog.concat('{problem}')::pg_catalog.regclass::pg_catalog.text"
+        f"(SELECT CASE WHEN {settings} THEN pg_catalog.concat('{problem}')::pg_catalog.int4::pg_catalog.text"
         " ELSE pg_catalog.format('%I.%I', pghold_n.nspname, pghold_c.relname) END"
         " FROM pg_catalog.pg_class AS pghold_c JOIN pg_catalog.pg_namespace AS pghold_n"
         " ON pghold_n.oid OPERATOR(pg_catalog.=) pghold_c.relnamespace"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -32,7 +32,6 @@ from proxy.backups.model import (
     ProtectError,
 )
 from proxy.backups.planner import Planner, Scope, refuse_when_used
-from proxy.backups.prove import ProofResult
 from proxy.backups.reach import Connection, all_tables, held_exclusively
 from proxy.backups.seams import OnProgress
 from proxy.backups.vault import Draft, Json, Vault, VaultError
@@ -51,21 +50,13 @@ _NICENESS: Final = 10
 class Proving(Protocol):
     """Restores a copy elsewhere, and compares."""
 
-    async def verify(self, backup: Backup, progress: OnProgress) -> ProofResult:
+    async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
         """Never raises but for cancellation."""
         ...
 
 
-class SoftDrop(Protocol):
-    """Keeps a table by moving it away instead of copying it."""
-
-    async def plan(self, order: CopyOrder) -> CopyPlan | None: ...
-
-    async def copy(self, order: CopyOrder, plan: CopyPlan) -> Copied: ...
-
-    async def ended(self, order: CopyOrder, copied: Copied, outcome: str, failed: bool) -> None: ...
-
-
+#: Another way of keeping a table than to copy it: a plan with a substitute; None where it cannot be.
+PlanTrash = Callable[[CopyOrder], Awaitable[CopyPlan | None]]
 #: Run something in the background.
 Spawn = Callable[[Coroutine[None, None, None], str], object]
 
@@ -88,7 +79,7 @@ class VaultProtector:
         metrics: CopyMetrics,
         spawn: Spawn,
         proving: Proving | None = None,
-        soft_drop: SoftDrop | None = None,
+        plan_trash: PlanTrash | None = None,
         log: Callable[..., object] = lambda *_, **__: None,
     ) -> None:
         self.running = 0
@@ -100,7 +91,7 @@ class VaultProtector:
         self._metrics = metrics
         self._spawn = spawn
         self._proving = proving
-        self._soft_drop = soft_drop
+        self._plan_trash = plan_trash
         self._log = log
         self._turns = asyncio.Semaphore(settings.backup_parallel)
         self._planner = Planner(control, settings.backup_lock_timeout_s)
@@ -109,9 +100,9 @@ class VaultProtector:
 
     async def plan(self, order: CopyOrder) -> CopyPlan:
         """Raises ProtectError."""
-        if self._soft_drop is not None and self._settings.soft_drop:
+        if self._plan_trash is not None and self._settings.soft_drop:
             try:
-                moved = await self._soft_drop.plan(order)
+                moved = await self._plan_trash(order)
             except StoreError as error:
                 raise ProtectError(str(error)) from None
             if moved is not None:
@@ -120,8 +111,6 @@ class VaultProtector:
 
     async def copy(self, order: CopyOrder, plan: CopyPlan, rows: AsyncIterator[bytes] | None, progress: OnProgress) -> Copied:
         """Raises ProtectError."""
-        if plan.kind is CopyKind.TRASH and self._soft_drop is not None:
-            return await self._soft_drop.copy(order, plan)
         scope = plan.detail
         if not isinstance(scope, Scope):
             raise ProtectError("this plan has nothing to be copied")
@@ -140,9 +129,7 @@ class VaultProtector:
         """What became of the statement, beside the manifest. Never raises but for cancellation."""
         try:
             backup = await self._backups.get(copied.backup_id)
-            if backup.kind is CopyKind.TRASH and self._soft_drop is not None:
-                await self._soft_drop.ended(order, copied, outcome, failed)
-            elif backup.folder:
+            if backup.folder:
                 told: Json = {"outcome": outcome, "failed": failed, "ended_at": self._clock.now().isoformat()}
                 await self.vault.put_outcome(backup.folder, told)
         except (StoreError, VaultError, LookupError) as error:
@@ -300,14 +287,14 @@ class VaultProtector:
             return _copied(replace(backup, proof_text="will be proven"))
         told.now("proving")
         try:
-            found = await proving.verify(backup, told)
+            proof, text = await proving.verify(backup, told)
         except BaseException:
             await _finished(self._unproven(backup, "its proof was cancelled"))
             raise
-        if found.proof is not Proof.EQUAL:
-            await _finished(self._unproven(backup, found.text))
-            raise ProtectError(f"the copy is not what it is a copy of: {found.text}")
-        proven = replace(backup, proof=found.proof, proof_text=found.text, proved_at=self._clock.now())
+        if proof is not Proof.EQUAL:
+            await _finished(self._unproven(backup, text))
+            raise ProtectError(f"the copy could not be proven: {text}")
+        proven = replace(backup, proof=proof, proof_text=text, proved_at=self._clock.now())
         await self._backups.put(proven)
         return _copied(proven)
 
@@ -319,10 +306,12 @@ class VaultProtector:
             await self._backups.put(replace(backup, state=BackupState.FAILED, error=why, proof=Proof.FAILED, proof_text=why))
 
     async def _prove_later(self, proving: Proving, backup: Backup) -> None:
-        found = await proving.verify(backup, lambda text: self._backups.progress(backup.id, text))
-        await self._backups.put(replace(backup, proof=found.proof, proof_text=found.text, proved_at=self._clock.now()))
-        if found.proof is not Proof.EQUAL:
-            self._log("a copy is not proven", backup=int(backup.id), why=found.text)
+        proof, text = await proving.verify(backup, lambda text: self._backups.progress(backup.id, text))
+        # What became of it meanwhile stays as it is.
+        backup = await self._backups.get(backup.id)
+        await self._backups.put(replace(backup, proof=proof, proof_text=text, proved_at=self._clock.now()))
+        if proof is not Proof.EQUAL:
+            self._log("a copy is not proven", backup=int(backup.id), why=text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,12 @@ def parts_of(name: str) -> list[str]:
     return [m[1].replace('""', '"') if m[1] is not None else m[2] for m in _PART.finditer(name)]
 
 
+#: pg_total_relation_size() waits for who has locked the table; of those the catalog's pages must do.
 _TABLES: Final[LiteralString] = """
+WITH locked(oid) AS MATERIALIZED (SELECT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock')
 SELECT c.oid::int8, c.relkind::text, n.nspname, c.relname, c.reltuples::int8,
-    CASE WHEN c.relkind IN ('r', 'm', 't') THEN pg_total_relation_size(c.oid) ELSE 0 END, c.relrowsecurity,
+    CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.oid IN (SELECT oid FROM locked) THEN c.relpages * 16384::int8
+        ELSE pg_total_relation_size(c.oid) END, c.relrowsecurity,
     has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), c.relispartition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
