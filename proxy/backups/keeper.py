@@ -267,6 +267,11 @@ class Keeper:
         names = dict.fromkeys([*self._names, *self._running, *(b.database for b in copies)])
         return [self._state_of(name, [b for b in copies if b.database == name], now) for name in names]
 
+    async def kept(self) -> tuple[int, int]:
+        """How many copies there are, and their bytes. Raises StoreError."""
+        found = await self._register.find(states=[BackupState.DONE], limit=_LOOKED_AT, with_tables=False)
+        return len(found), sum(b.bytes for b in found)
+
     def warnings(self) -> list[str]:
         """What is wrong with the copies, a sentence each."""
         figures, settings = self.figures, self._settings
