@@ -310,7 +310,7 @@ class RowsBack:
                 pg_catalog.array_agg(a.attname::text ORDER BY o.n) AS columns, pg_catalog.array_agg(b.attname::text ORDER BY o.n) AS parent_columns,
                 pg_catalog.array_agg(pg_catalog.format('OPERATOR(%%I.%%s)', e.nspname, p.oprname) ORDER BY o.n) AS operators
             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            CROSS JOIN LATERAL pg_catalog.unnest(k.conkey, k.confkey, k.conpfeqop) WITH ORDINALITY AS o(child, parent, operator, n)
+            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) WITH ORDINALITY AS o(child, parent, operator, n)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.child
             JOIN pg_catalog.pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = o.parent
             JOIN pg_catalog.pg_operator p ON p.oid = o.operator JOIN pg_catalog.pg_namespace e ON e.oid = p.oprnamespace
@@ -415,8 +415,9 @@ class RowsBack:
 
     async def put_back(self, there: int, left_out: int) -> tuple[int, int]:
         """Insert what is gone, set back the `there` rows that are there; (inserted, set). Raises ErrandError when the counts are others."""
-        inserted = (await self._run(self.insert_sql)).rowcount if there + left_out < self.rows else 0
-        updated = (await self._run(self.update_sql)).rowcount if there and self.update_sql else there
+        sets, inserts = there > 0 and bool(self.update_sql), there + left_out < self.rows
+        row = await self._one(self.both_sql(sets=sets, inserts=inserts))
+        inserted, updated = int(row["inserted"]), int(row["updated"]) if sets else there
         if updated != there or inserted + updated + left_out != self.rows:
             raise ErrandError(
                 f"{self.rows - left_out} rows should have been put back, and {inserted + updated} were (a trigger or rule may do that): nothing was changed"
@@ -426,14 +427,23 @@ class RowsBack:
     def script(self, conflicts: Conflicts) -> str:
         """What runs, for people."""
         left = " without those that something is in the way of" if conflicts is Conflicts.SKIP and self.obstacles else ""
-        lines = [f"-- {_rows(self.rows)} as the copy has them, loaded into {_IMAGE}{left}; one transaction, the counts are checked"]
-        mode = self._image.mode
-        kinds = {c.kind for c in self.conflicts}
-        if mode is not Mode.GONE or ("exists" in kinds and conflicts is Conflicts.OVERWRITE):
-            lines.append(f"{self.update_sql};")
-        if mode is not Mode.THERE or ("deleted" in kinds and conflicts is Conflicts.OVERWRITE):
-            lines.append(f"{self.insert_sql};")
-        return "\n".join(lines)
+        mode, kinds = self._image.mode, {c.kind for c in self.conflicts}
+        over = conflicts is Conflicts.OVERWRITE
+        sets = mode is not Mode.GONE or ("exists" in kinds and over)
+        inserts = mode is not Mode.THERE or ("deleted" in kinds and over)
+        return (
+            f"-- {_rows(self.rows)} as the copy has them, loaded into {_IMAGE}{left}; one transaction, the counts are checked\n"
+            f"{self.both_sql(sets=sets, inserts=inserts)};"
+        )
+
+    def both_sql(self, *, sets: bool, inserts: bool) -> str:
+        """One statement, so that foreign keys are checked when all rows are there; `inserted` and `updated` are its columns."""
+        nothing = "SELECT WHERE false"
+        return (
+            f"WITH updated AS ({self.update_sql + ' RETURNING 1' if sets and self.update_sql else nothing}),\n"
+            f" inserted AS ({self.insert_sql + ' RETURNING 1' if inserts else nothing})\n"
+            "SELECT (SELECT pg_catalog.count(*) FROM inserted) AS inserted, (SELECT pg_catalog.count(*) FROM updated) AS updated"
+        )
 
     # --- asking -------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from proxy.backups.softdrop import PREFIX, Key, Move, NotSoftError, is_drop_tabl
 from proxy.backups.undoing import Conflict, Conflicts, Report
 from proxy.config import Settings
 from proxy.control import Control, ControlError
-from proxy.model import ErrandKind, Hold, HoldId, HoldState
+from proxy.model import ErrandKind, Hold, HoldId, HoldState, Operator
 from proxy.seams import AuditError, Clock, HoldBook, StoreError
 from proxy.store import Store
 from proxy.store.backups import SqlBackups
@@ -303,6 +303,19 @@ class Trash:
         for database in sorted({i.database for i in due} - recent):
             holds.append(await self._errands.submit(self.purge([i for i in due if i.database == database]), None))
         return holds
+
+    async def submit_purge(self, backup_ids: Iterable[int], operator: Operator, *, reason: str = "", client_addr: str = "") -> Hold:
+        """Open the hold of a purge of these.
+
+        Raises ErrandError (ErrandRefusedError), ControlError, StoreError, AuditError.
+        """
+        wanted = sorted(set(backup_ids))
+        items = await self.items.find(backup_ids=wanted)
+        if missing := set(wanted) - {int(i.backup_id) for i in items}:
+            raise ErrandError(f"{min(missing)} is not in the trash")
+        return await self._errands.submit(
+            self.purge([await self.settle(i) for i in items]), operator, reason=reason, client_addr=client_addr
+        )
 
     def purge(self, items: list[Item]) -> Errand:
         """Drop these for good; all of one database. They are copied first, like whatever is dropped. Raises ErrandError."""
