@@ -24,8 +24,12 @@ from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.errands import Errands
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
+from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
+from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -140,6 +144,8 @@ class App:
         self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
+        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
+        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -207,11 +213,14 @@ class App:
             high_water_bytes=settings.hold_high_water_bytes,
             max_script_bytes=settings.max_script_bytes,
             looks=settings.look_before_release,
+            protects=settings.backup_before_danger,
+            copy_lock_timeout_s=settings.backup_lock_timeout_s,
             retry_timeout_s=settings.retry_timeout_s,
         )
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
+        self._protector: Protector = Unprotected()
         totals = Totals()
         self._services: Services
         self._server = Server(
@@ -221,6 +230,7 @@ class App:
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
                 grants=self._grants,
+                protector=self._protector,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
@@ -241,6 +251,7 @@ class App:
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
+        self._keeping = self._tasks.spawn(self._keeper.run(), "copies")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -265,6 +276,8 @@ class App:
             errands=self._errands,
             trash=self._trash,
             undo=self._undo,
+            keeper=self._keeper,
+            forecast=Forecast(settings, self._control),
         )
         await self._server.start()
 
@@ -394,8 +407,9 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash):
+        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
+        await self._keeper.close()
         await self._tasks.wait(3)
         await self._notifier.close(2)
         await self._isolated.close()
