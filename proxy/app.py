@@ -23,10 +23,10 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.assembly import Copies
 from proxy.backups.errands import Errands
 from proxy.backups.metrics import KeepingMetrics
 from proxy.backups.outlook import Forecast
-from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
 from proxy.backups.wiring import make_keeper
@@ -146,6 +146,7 @@ class App:
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
         self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
         self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
+        await self._start_copies()
         self._add_metrics()
         await self._start_server(routes)
         self._start_tracing()
@@ -154,6 +155,23 @@ class App:
         await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
         self._watch_signals()
         self._announce()
+
+    async def _start_copies(self) -> None:
+        self._copies = copies = Copies(
+            self._settings,
+            control=self._control,
+            backups=self._backups,
+            clock=self._clock,
+            registry=self._metrics.registry,
+            spawn=self._tasks.spawn,
+            plan_trash=self._trash.plan,
+            log=self._log.warning,
+        )
+        self._stack.push_async_callback(copies.stop)
+        await copies.start()
+        self._keeper.copier, self._keeper.verifier, self._keeper.shelf = copies.protector, copies.verifying, copies.shelf
+        self._undo.open_rows = copies.open_rows
+        self._errands.protector = copies.before_danger
 
     async def _upstream(self) -> Upstream:
         upstream = self._settings.server
@@ -220,7 +238,6 @@ class App:
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
-        self._protector: Protector = Unprotected()
         totals = Totals()
         self._services: Services
         self._server = Server(
@@ -230,7 +247,7 @@ class App:
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
                 grants=self._grants,
-                protector=self._protector,
+                protector=self._copies.before_danger,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
@@ -388,6 +405,9 @@ class App:
             what = "records what it would hold, and holds nothing" if settings.mode == "observe" else "judges nothing at all"
             print(f"pghold: WARNING: mode is {settings.mode}: it {what}", file=sys.stderr)
             self._log.warning("not enforcing", mode=settings.mode)
+        if not settings.backup_before_danger:
+            print("pghold: WARNING: copies are switched off: what an approved statement destroys is lost", file=sys.stderr)
+            self._log.warning("copies are switched off", setting="backup_before_danger")
         listening = self._server.addresses[0]
         print(f"pghold ready listen={listening} console={self._scheme}://{self._console_address}", file=sys.stderr, flush=True)
         if self._embedded is not None:
