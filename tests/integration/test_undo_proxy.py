@@ -16,7 +16,7 @@ from tests.browsing import Client
 from tests.servers import Pghold, PostgresServer, wait_for
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(postgres18: PostgresServer) -> Iterator[Pghold]:
     made = Pghold(f"postgresql://postgres@127.0.0.1:{postgres18.port}/postgres", backups=True, environment={"PGHOLD_SOFT_DROP": "true"})
     yield made
@@ -34,7 +34,7 @@ def dropped(proxy: Pghold, server: PostgresServer, name: str) -> int:
     client = Client(proxy, f"DROP TABLE {name}")
     hold = int(proxy.wait_for_hold()["id"])
     assert proxy.approve(hold).status_code == 200
-    assert proxy.wait_for_state(hold, "done", "failed", "denied")["state"] == "done"
+    assert proxy.wait_for_state(hold, "done", "failed", "denied")["state"] == "done", proxy.log.read_text()[-3000:]
     del client
     assert server.sql(f"SELECT to_regclass('{name}')") == [(None,)]
     wait_for(lambda: [i["state"] for i in proxy.http.get("/api/v1/trash").json() if i["hold_id"] == hold] == ["kept"], 10)
@@ -60,7 +60,7 @@ def test_from_the_drop_to_the_table_back_by_http(proxy: Pghold, postgres18: Post
 def test_by_psql_and_the_command_line(proxy: Pghold, postgres18: PostgresServer) -> None:
     hold = dropped(proxy, postgres18, "back_by_psql")
     with psycopg.connect(
-        host="127.0.0.1", port=proxy.port, user="admin", password=proxy.token, dbname="pghold", autocommit=True
+        host="127.0.0.1", port=proxy.port, user="operator", password=proxy.token, dbname="pghold", autocommit=True
     ) as console:
         [row] = console.execute("SHOW TRASH").fetchall()
         assert row[1] == str(hold)
