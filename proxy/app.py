@@ -25,6 +25,7 @@ from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.assembly import Copies
 from proxy.backups.errands import Errands
+from proxy.backups.giveback import Restores
 from proxy.backups.outlook import Forecast
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
@@ -180,6 +181,8 @@ class App:
         await copies.start()
         furnish(self._keeper, copies, self._log)
         self._undo.open_rows = copies.open_rows
+        self._restores = Restores(self._settings, self._backups, copies.vault, copies.scratch, self._control, self._errands)
+        self._undo.restore_in_place = self._restores.in_place
         self._errands.protector = copies.before_danger
 
     async def _upstream(self) -> Upstream:
@@ -300,6 +303,7 @@ class App:
             control=self._control,
             backups=self._backups,
             errands=self._errands,
+            restores=self._restores,
             trash=self._trash,
             undo=self._undo,
             keeper=self._keeper,

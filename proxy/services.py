@@ -11,6 +11,7 @@ from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
 from proxy.backups.errands import Errands
+from proxy.backups.giveback import Restores
 from proxy.backups.keeper import Keeper
 from proxy.backups.outlook import Forecast
 from proxy.backups.trash import Trash
@@ -65,6 +66,7 @@ class Services:
     control: Control
     backups: SqlBackups
     errands: Errands
+    restores: Restores
     trash: Trash
     undo: Undo
     keeper: Keeper

@@ -18,6 +18,7 @@ from sse_starlette import EventSourceResponse
 from proxy.backups.outlook import outlook_as_json
 from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
+from proxy.console.api_restore import restore_routes
 from proxy.console.api_review import review_routes
 from proxy.console.api_undo import undo_routes
 from proxy.console.notices import notices_as_json
@@ -170,6 +171,7 @@ def make_api(services: Services) -> FastAPI:
     api.include_router(people_routes(services, operator))
     api.include_router(backup_routes(services, operator))
     api.include_router(undo_routes(services, operator))
+    api.include_router(restore_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 
