@@ -285,7 +285,7 @@ class Dependant:
         type, identity: of pg_identify_object.
         relation: whose it is: the table of a constraint, trigger, policy, default, column; itself for a relation; 0 for others.
         is_relation: it is a relation as a whole.
-        owner: where it is a part that only goes with its whole (a view's rule), that whole.
+        contype: of a constraint (catalog-pg-constraint.html).
     """
 
     address: Address
@@ -295,7 +295,7 @@ class Dependant:
     identity: str
     relation: int
     is_relation: bool
-    owner: Address | None
+    contype: str
 
 
 _DEPENDANTS: Final = """
@@ -309,11 +309,10 @@ SELECT d.classid, d.objid, d.objsubid, d.refclassid, d.refobjid, t.sub, d.deptyp
         WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid)
         WHEN 'pg_publication_rel'::regclass THEN (SELECT prrelid FROM pg_publication_rel WHERE oid = d.objid)
     END, 0)::int8,
-    o.refclassid, o.refobjid, o.refobjsubid
+    coalesce((SELECT contype::text FROM pg_constraint WHERE oid = d.objid AND d.classid = 'pg_constraint'::regclass), '')
 FROM unnest(%s::int8[], %s::int8[], %s::int4[]) t(class, obj, sub)
 JOIN pg_depend d ON d.refclassid = t.class::oid AND d.refobjid = t.obj::oid AND (t.sub = 0 OR d.refobjsubid = t.sub)
     AND d.deptype = ANY (%s::"char"[])
-LEFT JOIN pg_depend o ON o.classid = d.classid AND o.objid = d.objid AND o.objsubid = d.objsubid AND o.deptype = 'i'
 CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) i
 ORDER BY 1, 2, 3
 LIMIT %s
@@ -325,10 +324,8 @@ async def dependants(link: Link, of: Sequence[Address], deptypes: str, limit: in
     cursor = await link.execute(_DEPENDANTS, ([a[0] for a in of], [a[1] for a in of], [a[2] for a in of], list(deptypes), limit))
     found: list[Dependant] = []
     for row in await cursor.fetchall():
-        classid, objid, sub, refclass, refobj, refsub, deptype, kind, identity, relation = row[:10]
-        owner = None if row[10] is None else (int(row[10]), int(row[11]), int(row[12]))
+        classid, objid, sub, refclass, refobj, refsub, deptype, kind, identity, relation, contype = row
         address = (int(classid), int(objid), int(sub))
-        # A view is what goes, not the rule that makes it one.
         found.append(
             Dependant(
                 address,
@@ -338,7 +335,7 @@ async def dependants(link: Link, of: Sequence[Address], deptypes: str, limit: in
                 identity or "",
                 int(relation),
                 int(relation) == address[1] and sub == 0,
-                owner,
+                contype,
             )
         )
     return found
@@ -369,7 +366,7 @@ async def named_otherwise(link: Link, kind: str, schema: str, name: str, path: S
         return [(c, int(o), n) for c, o, n in await cursor.fetchall()]
     catalog, prefix = ("pg_type", "typ") if kind == "type" else ("pg_proc", "pro")
     cursor = await link.execute(
-        f"SELECT '{catalog}', x.oid, format('%%I.%%I', n.nspname, x.{prefix}name) FROM {catalog} x JOIN pg_namespace n ON n.oid = x.{prefix}namespace"
+        f"SELECT '{catalog}', x.oid, (pg_identify_object('{catalog}'::regclass, x.oid, 0)).identity FROM {catalog} x JOIN pg_namespace n ON n.oid = x.{prefix}namespace"
         f" WHERE x.{prefix}name = %s::name AND CASE WHEN %s = '' THEN n.nspname::text = ANY (%s::text[]) ELSE n.nspname = %s::name END",
         (name, schema, _whole(path), schema),
     )

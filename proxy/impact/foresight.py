@@ -18,12 +18,16 @@ import psycopg
 
 from policy import Context, Engine
 from policy.preview import previews
+from proxy.config import Settings
 from proxy.control import Control, ControlError, first_line
+from proxy.impact.blocking import Blocking
 from proxy.impact.effects import Target, targets
 from proxy.impact.model import Consequences
 from proxy.impact.survey import Survey
+from proxy.metrics import Metrics
 from proxy.model import Hold, HoldId, HoldState
-from proxy.seams import HoldBook, StoreError, UnknownHoldError
+from proxy.policies import Policies
+from proxy.seams import Clock, HoldBook, StoreError, UnknownHoldError
 
 #: Holds looked into at the same time, and so connections.
 _WORKERS: Final = 2
@@ -66,6 +70,7 @@ class Foresight:
     control: Control
     timeout_s: float
     exact_rows: int
+    blocking: Blocking
     log: Log
     found: Found = field(default_factory=Found)
     _engine: Engine = field(default_factory=Engine)
@@ -78,10 +83,18 @@ class Foresight:
     async def run(self) -> None:
         """Until it is cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(_WORKERS):
-                    group.create_task(self._work(), name=f"foresight {number}")
-                group.create_task(self._follow(), name="foresight")
+            while True:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for number in range(_WORKERS):
+                            group.create_task(self._work(), name=f"foresight {number}")
+                        group.create_task(self._follow(), name="foresight")
+                        group.create_task(self.blocking.run(), name="blocking")
+                except* Exception as errors:
+                    # An edge: one hold that nobody thought of must not end this for all that follow.
+                    for error in errors.exceptions:
+                        self.log("looking into holds failed", error=f"{type(error).__name__}: {first_line(error)}")
+                await asyncio.sleep(1)
         finally:
             for timer in self._timers.values():
                 timer.cancel()
@@ -90,10 +103,11 @@ class Foresight:
 
     async def _follow(self) -> None:
         async for hold in self.book.changes():
+            self.blocking.changed(hold)
             if hold.state is not HoldState.PENDING:
                 self._waiting.pop(hold.id, None)
                 self._forget(hold.id)
-            elif hold.id not in self._handled and hold.consequences is None and hold.request.protocol != "practice":
+            elif hold.id not in self._handled and hold.request.protocol not in ("practice", "errand"):
                 if hold.sight is not None:
                     self._forget(hold.id)
                     self._enqueue(hold.id)
@@ -233,3 +247,17 @@ class Foresight:
         if last:
             self.found.foreseen += 1
             self.found.failed += bool(consequences.problem and not consequences.reached and not consequences.matching)
+
+
+def make_foresight(
+    settings: Settings, book: HoldBook, control: Control, clock: Clock, policies: Callable[[], Policies], metrics: Metrics, log: Log
+) -> Foresight:
+    """With its metrics; nothing is begun yet."""
+    blocking = Blocking(book, control, clock, policies, log)
+    foresight = Foresight(book, control, settings.impact_timeout_s, settings.impact_exact_rows, blocking, log)
+    found = foresight.found
+    metrics.add_source("pghold_impact_found", "counter", "Holds of which the consequences were looked up.", lambda: found.foreseen)
+    metrics.add_source("pghold_impact_failures", "counter", "Of those, the ones about which nothing was found.", lambda: found.failed)
+    metrics.add_source("pghold_blocked_sessions", "gauge", "Sessions that wait behind the locks of held ones.", blocking.sessions)
+    metrics.add_source("pghold_blocking_denied", "counter", "Holds denied because others waited behind them.", lambda: blocking.denied)
+    return foresight

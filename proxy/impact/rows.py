@@ -35,6 +35,8 @@ _CHEAP: Final = 20_000.0
 #: Types whose binary values psycopg reads, and whose text the server takes back (pg_type.dat).
 _READABLE: Final = frozenset({16, 18, 19, 20, 21, 23, 25, 26, 700, 701, 1042, 1043, 1082, 1114, 1184, 1700, 2950})
 _TEXTS: Final = frozenset({18, 19, 25, 1042, 1043})
+_INTEGERS: Final = frozenset({20, 21, 23})
+_NUMERIC: Final = 1700
 _BYTEA: Final = 17
 
 
@@ -165,6 +167,8 @@ async def _types(link: Link, preview: Preview, relation: str) -> dict[int, int]:
 def _text(number: int, oid: int, data: bytes) -> str:
     if oid == _BYTEA:
         return "\\x" + data.hex()
+    if (oid in _INTEGERS and len(data) in (2, 4, 8)) or (oid == _NUMERIC and len(data) in (2, 4)):
+        return str(int.from_bytes(data, "big", signed=True))  # a driver takes the smallest type that holds the value
     if oid not in _READABLE:
         raise NotAskedError(f"parameter ${number} is in a binary format that is not read here")
     try:

@@ -59,7 +59,7 @@ class Survey:
 
     def consequences(self) -> Consequences:
         """What is known until now."""
-        listed = list(self.reached.values())
+        listed = sorted(self.reached.values(), key=_order)
         more = len(listed) - KEPT
         notes = [*self.notes, *([f"{more:,} more objects are not listed"] if more > 0 else [])]
         problem = "; ".join(dict.fromkeys(self.problems))
@@ -304,11 +304,15 @@ class Survey:
         if not target.cascade and target.event in ("DROP", "DROP COLUMN") and target.kind != "extension":
             refusing = await self._refusing(seen)
             if refusing:
-                self.notes.append(f"without CASCADE the server refuses it: {', '.join(refusing[:5])} depends on it")
+                self.notes.append(
+                    f"without CASCADE the server refuses it: {some(refusing, 5)} depend{'s' if len(refusing) == 1 else ''} on it"
+                )
 
     def _depends(self, one: catalog.Dependant, address: Address, known: dict[int, Known], parent: str, seen: set[Address]) -> None:
         table = known.get(one.relation)
         why = f"CASCADE from {parent}" if one.deptype in "nx" else f"belongs to {parent}"
+        if one.parent[0] == self.classes["pg_namespace"]:
+            why = f"in {parent}"
         if table is not None and address[0] == self.classes["pg_class"] and address[2] == 0:
             if table.partition and one.deptype != "n":
                 why = f"partition of {parent}"
@@ -318,10 +322,10 @@ class Survey:
         elif table is not None:
             if (self.classes["pg_class"], table.oid, 0) in seen:
                 return  # it goes with its table
-            if one.deptype in "ai" and one.type not in ("table constraint", "table column", "default value"):
-                return
-            self._add(table, why, f"loses {_PARTS.get(one.type, one.type)} {one.identity.partition(' on ')[0]}")
-        elif one.type in _SHOWN:
+            if one.deptype in "ai" and one.contype not in ("f", "p", "u") and one.type != "table column":
+                return  # what belongs to a column or a constraint that is told already
+            self._add(table, why, f"loses {_part(one, table)}")
+        elif one.type in _SHOWN and one.deptype != "i":  # the array of a type goes with it
             self._put(Reached(one.identity, _SHOWN[one.type], why, "dropped"))
 
     async def _label(self, address: Address, target: Target) -> str:
@@ -336,7 +340,7 @@ class Survey:
         found = await catalog.dependants(self.link, list(seen), "n", 200)
         # An FK of a table that is dropped as well, a rule of a view that is dropped as well.
         gone = {a[1] for a in (*seen, *dropped) if a[0] == self.classes["pg_class"] and a[2] == 0}
-        return [d.identity for d in found if d.address not in seen and d.relation not in gone]
+        return list(dict.fromkeys(d.identity for d in found if d.address not in seen and d.relation not in gone))
 
     # --- around -------------------------------------------------------------------------------------------------
 
@@ -349,7 +353,7 @@ class Survey:
         for target, oid in self.named.items():
             by_event.setdefault(target.event, set()).add(oid)
         for known in self.known.values():
-            # Those that are reached by a key or a parent have their own triggers.
+            # Those that are reached by a key or a parent have triggers and publications of their own.
             if (found := names.get(known.name)) is not None and (event := _EVENTS.get(found.fate)) is not None:
                 by_event.setdefault(event, set()).add(known.oid)
         for event, oids in by_event.items():
@@ -529,6 +533,28 @@ class Survey:
         self.reached = {k: replace(r, rows=counted, exact=exact) if r.name == name else r for k, r in self.reached.items()}
 
 
+def _part(one: catalog.Dependant, table: Known) -> str:
+    """What the table loses."""
+    if one.type == "table column":
+        return f"column {one.identity.removeprefix(table.name + '.')}"
+    if one.type == "default value":
+        return f"the default of column {one.identity.removeprefix('for ').removeprefix(table.name + '.')}"
+    return f"{_PARTS.get(one.type, one.type)} {one.identity.removesuffix(f' on {table.name}')}"
+
+
+def _order(reached: Reached) -> tuple[bool, int, int, int]:
+    """What is named first, then tables before what can be made anew, the largest first."""
+    kinds = ("database", "schema", "table", "partitioned table", "materialized view", "view")
+    kind = kinds.index(reached.kind) if reached.kind in kinds else len(kinds)
+    return reached.why != "named", min(kind, 2) if kind < 4 else kind, -(reached.rows or 0), -reached.bytes
+
+
+def some(names: Sequence[str], limit: int) -> str:
+    """The first few."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
 def _pair(relation: Relation) -> tuple[str, str]:
     return relation.schema, relation.name
 
@@ -541,12 +567,16 @@ def _badness(fate: str) -> int:
 #: Of a foreign key, by confdeltype and confupdtype.
 _ACTIONS: Final = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 #: The event of a relation that has this fate.
-_EVENTS: Final = {"rows deleted": "DELETE", "rows changed": "UPDATE", "rows changed or added": "UPDATE", "emptied": "TRUNCATE"}
+_EVENTS: Final = {
+    "rows deleted": "DELETE",
+    "rows changed": "UPDATE",
+    "rows changed or added": "UPDATE",
+    "emptied": "TRUNCATE",
+    "dropped": "DROP",
+}
 #: What pg_identify_object calls parts of a table.
 _PARTS: Final = {
     "table constraint": "constraint",
-    "table column": "column",
-    "default value": "default",
     "publication relation": "publication",
 }
 #: Objects of their own that are worth telling.
