@@ -40,6 +40,7 @@ from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
 from proxy.held import CoreSettings, Mode
 from proxy.holds import SqlHoldBook
+from proxy.impact.foresight import make_foresight
 from proxy.isolation import IsolatedJudges
 from proxy.judging import Judging
 from proxy.listeners import listen, shown
@@ -277,6 +278,10 @@ class App:
         )
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
+        foresight = make_foresight(
+            settings, self._book, self._control, self._clock, lambda: self._judging.policies, self._metrics, self._log.warning
+        )
+        self._foreseeing = self._tasks.spawn(foresight.run(), "foresight")
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
@@ -440,7 +445,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping):
+        for endless in (self._foreseeing, self._sampling, self._sweeping, self._following_trash, self._keeping):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._keeper.close()
         await self._tasks.wait(3)

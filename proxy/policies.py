@@ -224,6 +224,13 @@ class RowLimitEntry(Condition):
         return RowLimit(self.rows, tuple(self.relations))
 
 
+class BlockingEntry(Condition):
+    """What happens when other sessions wait behind the locks of a held one."""
+
+    after_s: float = Field(gt=0, description="Once one has waited for so many seconds.")
+    action: Literal["warn", "deny"] = Field(description="warn, or deny: the hold is denied, so that the transaction ends.")
+
+
 class EnvironmentEntry(_Model):
     profile: Profile | None = Field(None, description="The profile in this environment.")
 
@@ -241,6 +248,7 @@ class PolicyFile(_Model):
     row_limits: list[RowLimitEntry] = Field(
         default_factory=list, description="How many rows a transaction may change before its commit is held."
     )
+    blocking: list[BlockingEntry] = Field(default_factory=list, description="What happens when others wait behind a held session.")
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> Self:
@@ -249,6 +257,7 @@ class PolicyFile(_Model):
             ("read_only", self.read_only),
             ("on_hold", self.on_hold),
             ("row_limits", self.row_limits),
+            ("blocking", self.blocking),
         ):
             for index, entry in enumerate(entries):
                 for group in entry.groups:
@@ -306,6 +315,13 @@ class Policies:
         now = self._now()
         actions = [e.action for e in self.file.on_hold if e.holds(identity, self.environment, self.file.groups, now)]
         return bool(actions) and actions[-1] == "reject"
+
+    def denies_blocking_after(self, identity: Identity) -> float | None:
+        """How long others may wait behind this identity's hold before it is denied; None: as long as it takes."""
+        now = self._now()
+        groups = self.file.groups
+        denying = [e.after_s for e in self.file.blocking if e.action == "deny" and e.holds(identity, self.environment, groups, now)]
+        return min(denying, default=None)
 
     def engine(self, identity: Identity) -> Engine:
         view = self.view(identity)
