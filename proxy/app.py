@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from policy.judgement import Judgement
 from proxy.activity import Activity
 from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
@@ -31,6 +32,8 @@ from proxy.control import Control
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
+from proxy.health.metrics import HealthMetrics
+from proxy.health.monitor import HealthMonitor, Surroundings
 from proxy.held import CoreSettings, Mode
 from proxy.holds import SqlHoldBook
 from proxy.isolation import IsolatedJudges
@@ -38,7 +41,7 @@ from proxy.judging import Judging
 from proxy.listeners import listen, shown
 from proxy.logs import set_up
 from proxy.metrics import Metrics
-from proxy.model import AuditEntry, AuditEvent, Hold, HoldState
+from proxy.model import AuditEntry, AuditEvent, Hold, HoldState, Requester
 from proxy.notify import Notifier, Route, load_routes
 from proxy.notify.metrics import NotifyMetrics
 from proxy.notify.routes import without_addresses
@@ -134,8 +137,9 @@ class App:
         self._connector = Connector(upstream, settings.connect_timeout_s)
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
+        self._make_health()
         self._add_metrics()
-        await self._start_server(routes)
+        await self._start_server()
         self._start_tracing()
         await self._start_console()
         await self._notifier.start([await self._book.get(hold.id) for hold in recovered])
@@ -181,14 +185,37 @@ class App:
         self._operators.on_locked = self._notifier.locked_out
         self._metrics.registry.register(NotifyMetrics(self._notifier))
 
+    def _make_health(self) -> None:
+        async def audit() -> tuple[str, list[str]]:
+            failing = "the audit log cannot be written: dangerous statements are refused" if self._audit.failing else ""
+            broken = self._notifier.chain_problem or self._care.chain_problem()
+            return failing or broken, await asyncio.to_thread(self._care.warnings)
+
+        around = Surroundings(
+            book=self._book,
+            backups=self._backups,
+            sessions=lambda: self._server.list(),
+            reachable=lambda: self._connector.reachable,
+            audit=audit,
+            record=self._audit,
+            tell=self._notifier.tell,
+        )
+        self._health = HealthMonitor(self._settings, self._control, around, self._clock)
+        self._metrics.registry.register(HealthMetrics(lambda: self._health.report))
+
+    def _changed(self, requester: Requester, judgement: Judgement) -> None:
+        """DDL that nobody had to decide on has succeeded."""
+        self._notifier.changed(requester, judgement)
+        self._health.changed(requester, judgement)
+
     def _console_url(self) -> str:
         return self._settings.console_url or f"{self._scheme}://{self._console_address}"
 
-    async def _start_server(self, routes: tuple[Route, ...]) -> None:
+    async def _start_server(self) -> None:
         settings = self._settings
         self._isolated = IsolatedJudges()
         self._policy_text = _policy_text(settings)
-        self._judging = Judging(load_policies(settings, announces=_wants_changes(routes)), self._metrics.judging_seconds, self._isolated)
+        self._judging = Judging(load_policies(settings, announces=True), self._metrics.judging_seconds, self._isolated)
         if settings.mode != "off":
             self._tasks.spawn(self._isolated.warm(), "judge for long scripts")
         core = CoreSettings(
@@ -223,7 +250,7 @@ class App:
                 totals=totals,
                 log=self._log.info,
                 on_closed=on_closed,
-                on_change=self._notifier.changed,
+                on_change=self._changed,
             ),
             metrics=self._metrics,
             tasks=self._tasks,
@@ -255,8 +282,10 @@ class App:
             notifier=self._notifier,
             control=self._control,
             backups=self._backups,
+            health=self._health,
         )
         await self._server.start()
+        self._watching = self._tasks.spawn(self._health.run(), "checks")
 
     def _start_tracing(self) -> None:
         self._tracing: Tracing | None = None
@@ -320,7 +349,7 @@ class App:
         given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
         # Off the loop: what apprise knows is a hundred modules, read when the first route is.
         routes = await asyncio.to_thread(load_routes, given.policy)
-        policies = load_policies(given, announces=_wants_changes(routes))
+        policies = load_policies(given, announces=True)
         console_context(self._settings)  # raises before anything is changed
         self._server.reload_tls()
         if self._console_tls is not None:
@@ -383,7 +412,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping):
+        for endless in (self._sampling, self._sweeping, self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._tasks.wait(3)
         await self._notifier.close(2)
@@ -396,10 +425,6 @@ class App:
 async def _serve_http(server: uvicorn.Server, sock: object) -> None:
     # Signals are ours: uvicorn's own handling would end the process before the sessions are drained.
     await server._serve(sockets=[sock])  # type: ignore[list-item]  # a socket; serve() differs only in taking the signals
-
-
-def _wants_changes(routes: tuple[Route, ...]) -> bool:
-    return any(route.wants_changes for route in routes)
 
 
 def _policy_text(settings: Settings) -> str:

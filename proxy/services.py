@@ -13,6 +13,7 @@ from proxy.audit.care import AuditCare
 from proxy.config import Settings
 from proxy.control import Control
 from proxy.grants import SqlGrants
+from proxy.health.monitor import HealthMonitor
 from proxy.judging import Judging
 from proxy.metrics import Metrics
 from proxy.operators import SqlOperators
@@ -58,6 +59,7 @@ class Services:
     notifier: Notifier
     control: Control
     backups: SqlBackups
+    health: HealthMonitor
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""

@@ -276,6 +276,9 @@ _PLURALS: Final = {
     Topic.LOCKED_OUT: "operators locked out",
     Topic.PROBLEM: "problems",
     Topic.SOLVED: "problems solved",
+    Topic.FAILING: "checks fail",
+    Topic.WORKS: "checks work again",
+    Topic.BYPASS: "alarms of sessions past pghold",
     Topic.CHANGED: "changes passed",
     Topic.TEST: "tests",
 }

@@ -24,6 +24,9 @@ class Topic(StrEnum):
     LOCKED_OUT = "operator.locked-out"
     PROBLEM = "health.problem"
     SOLVED = "health.solved"
+    FAILING = "health.failing"
+    WORKS = "health.works"
+    BYPASS = "health.bypass"
     CHANGED = "change.passed"
     TEST = "test"
 
@@ -31,7 +34,7 @@ class Topic(StrEnum):
 #: After one of these a hold's thread is over.
 SETTLED: Final = frozenset({Topic.APPROVED, Topic.DENIED, Topic.EXPIRED, Topic.WITHDRAWN, Topic.ABANDONED, Topic.BREAK_GLASS})
 #: These wait for no digest.
-URGENT: Final = frozenset({Topic.BREAK_GLASS, Topic.PROBLEM, Topic.SOLVED, Topic.LOCKED_OUT, Topic.TEST})
+URGENT: Final = frozenset({Topic.BREAK_GLASS, Topic.PROBLEM, Topic.SOLVED, Topic.BYPASS, Topic.LOCKED_OUT, Topic.TEST})
 
 
 class Message(BaseModel):
