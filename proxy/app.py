@@ -48,6 +48,7 @@ from proxy.notify.routes import without_addresses
 from proxy.notify.watch import ChainWatch
 from proxy.operators import SqlOperators
 from proxy.records import about
+from proxy.schema_history.history import SchemaHistory
 from proxy.seams import AuditError, StoreError
 from proxy.server import Server
 from proxy.services import Services
@@ -202,11 +203,14 @@ class App:
         )
         self._health = HealthMonitor(self._settings, self._control, around, self._clock)
         self._metrics.registry.register(HealthMetrics(lambda: self._health.report))
+        self._schemas = SchemaHistory(self._settings, self._control, self._book, around.sessions, self._audit, self._clock)
+        self._health.extra.append(self._schemas.check)
 
     def _changed(self, requester: Requester, judgement: Judgement) -> None:
         """DDL that nobody had to decide on has succeeded."""
         self._notifier.changed(requester, judgement)
         self._health.changed(requester, judgement)
+        self._schemas.changed(requester, judgement)
 
     def _console_url(self) -> str:
         return self._settings.console_url or f"{self._scheme}://{self._console_address}"
@@ -283,9 +287,13 @@ class App:
             control=self._control,
             backups=self._backups,
             health=self._health,
+            schemas=self._schemas,
         )
         await self._server.start()
-        self._watching = self._tasks.spawn(self._health.run(), "checks")
+        self._watching = [
+            self._tasks.spawn(self._health.run(), "checks"),
+            self._tasks.spawn(self._schemas.run(), "schema history"),
+        ]
 
     def _start_tracing(self) -> None:
         self._tracing: Tracing | None = None
@@ -412,7 +420,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._watching):
+        for endless in (self._sampling, self._sweeping, *self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._tasks.wait(3)
         await self._notifier.close(2)

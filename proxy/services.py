@@ -13,7 +13,6 @@ from proxy.audit.care import AuditCare
 from proxy.config import Settings
 from proxy.control import Control
 from proxy.grants import SqlGrants
-from proxy.health.monitor import HealthMonitor
 from proxy.judging import Judging
 from proxy.metrics import Metrics
 from proxy.operators import SqlOperators
@@ -24,8 +23,10 @@ from proxy.store.approvals import SqlApprovals
 from proxy.store.backups import SqlBackups
 
 if TYPE_CHECKING:
-    # It puts holds in the console's words, and so comes after the console.
+    # They put things in the console's words, and so come after the console.
+    from proxy.health.monitor import HealthMonitor
     from proxy.notify import Notifier
+    from proxy.schema_history.history import SchemaHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Services:
     control: Control
     backups: SqlBackups
     health: HealthMonitor
+    schemas: SchemaHistory
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""

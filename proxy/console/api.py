@@ -17,6 +17,7 @@ from sse_starlette import EventSourceResponse
 
 from proxy.console.api_people import operator_problem, people_routes
 from proxy.console.api_review import review_routes
+from proxy.console.api_schema import schema_routes
 from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
@@ -165,6 +166,7 @@ def make_api(services: Services) -> FastAPI:
 
     api.include_router(review_routes(services, operator))
     api.include_router(people_routes(services, operator))
+    api.include_router(schema_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 

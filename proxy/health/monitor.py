@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, Protocol
 
 import psycopg
@@ -28,7 +27,7 @@ from proxy.health.model import Bypasser, Check, HealthState, Measured, Report
 from proxy.health.names import critical_name
 from proxy.health.server import About, Connection, joined
 from proxy.health.tables import Announced
-from proxy.model import AuditEntry, AuditEvent, Hold, HoldId, HoldState, Requester, SessionInfo
+from proxy.model import AuditEntry, AuditEvent, Hold, HoldId, HoldState, Requester, SessionId, SessionInfo
 from proxy.notify.message import Message
 from proxy.seams import AuditLog, Clock, StoreError
 from proxy.store.backups import SqlBackups
@@ -273,14 +272,16 @@ class HealthMonitor:
     async def _announced(self) -> list[tuple[datetime, Announced]]:
         """What ran through pghold lately and may have dropped tables."""
         now = self._clock.now()
-        found = [(at, a) for at, a in self._changes if now - at < _NAMED]
+        moment = timedelta(seconds=2 * self._settings.health_interval_s + _SOON_S)
+        found = [(at, replace(a, fresh=now - at < moment)) for at, a in self._changes if now - at < _NAMED]
         try:
             holds = await self._around.book.ended_since(now - _EXACT)
             holds += [h for h in await self._around.book.list(pending_only=False, limit=500) if h.state is HoldState.RELEASED]
         except StoreError as error:
             _log.warning("holds not read", error=str(error))
             return found
-        return [*found, *_of_holds(holds, now)]
+        busy = {s.id for s in self._around.sessions() if s.state in ("active", "idle in transaction")}
+        return [*found, *_of_holds(holds, now, moment, busy)]
 
     def _critical(self) -> Iterable[tuple[str, str, str]]:
         return [critical_name(text, self.main_database) for text in self._settings.critical_tables]
@@ -397,8 +398,8 @@ async def _each(connection: Connection, database: str, tables: list[tuple[str, s
             bad.append(f"{database}.{text}")
 
 
-def _of_holds(holds: Iterable[Hold], now: datetime) -> list[tuple[datetime, Announced]]:
-    """Of those that were approved and ran."""
+def _of_holds(holds: Iterable[Hold], now: datetime, moment: timedelta, busy: set[SessionId]) -> list[tuple[datetime, Announced]]:
+    """Of those that were approved and ran. `busy`: sessions that may still be in the transaction in which theirs did."""
     found = []
     for hold in holds:
         ran = hold.state in (HoldState.RELEASED, HoldState.DONE, HoldState.ABANDONED)
@@ -420,7 +421,8 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> list[tuple[datetime, Anno
         if lately and not hold.request.statements:
             statements = (("UNKNOWN", ()),)
         text = f"hold {hold.id}, approved by {hold.decision.operator}"
-        found.append((at, Announced(hold.request.requester.database, statements, oids, text)))
+        fresh = now - at < moment or hold.request.requester.session_id in busy
+        found.append((at, Announced(hold.request.requester.database, statements, oids, text, fresh)))
     return found
 
 

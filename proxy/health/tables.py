@@ -45,6 +45,7 @@ class Announced:
     Attributes:
         statements: (command, relations as written) of each.
         oids: of what an approved hold was about, as the session saw it.
+        fresh: it ran a moment ago, or is not committed yet: what it does not say (DO, CALL, DROP OWNED …) may be what happened just now.
         text: who and what, for people.
     """
 
@@ -52,6 +53,7 @@ class Announced:
     statements: tuple[tuple[str, tuple[str, ...]], ...]
     oids: frozenset[int] = frozenset()
     text: str = ""
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _names(script: Announced) -> _Names:
             continue
         if kind not in _PRECISE and (kind.startswith("DROP") or not kind.startswith(("CREATE", "ALTER"))):
             # DO, CALL, DROP OWNED, DROP EXTENSION …: it may have dropped anything, and somebody approved that, or the policy does.
-            names.anything = True
+            names.anything = script.fresh
             continue
         for relation in relations:
             try:
