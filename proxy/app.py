@@ -24,6 +24,13 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.errands import Errands
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.outlook import Forecast
+from proxy.backups.seams import Protector, Unprotected
+from proxy.backups.trash import Trash
+from proxy.backups.undo import Undo
+from proxy.backups.wiring import make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -139,6 +146,11 @@ class App:
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
         self._make_health()
+        self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
+        self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
+        self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
+        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
+        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
         self._add_metrics()
         await self._start_server()
         self._start_tracing()
@@ -232,11 +244,14 @@ class App:
             high_water_bytes=settings.hold_high_water_bytes,
             max_script_bytes=settings.max_script_bytes,
             looks=settings.look_before_release,
+            protects=settings.backup_before_danger,
+            copy_lock_timeout_s=settings.backup_lock_timeout_s,
             retry_timeout_s=settings.retry_timeout_s,
         )
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
+        self._protector: Protector = Unprotected()
         totals = Totals()
         self._services: Services
         self._server = Server(
@@ -246,6 +261,7 @@ class App:
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
                 grants=self._grants,
+                protector=self._protector,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
@@ -264,7 +280,9 @@ class App:
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
+        self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
+        self._keeping = self._tasks.spawn(self._keeper.run(), "copies")
         self._services = Services(
             settings=settings,
             store=self._store,
@@ -288,6 +306,11 @@ class App:
             backups=self._backups,
             health=self._health,
             schemas=self._schemas,
+            errands=self._errands,
+            trash=self._trash,
+            undo=self._undo,
+            keeper=self._keeper,
+            forecast=Forecast(settings, self._control),
         )
         await self._server.start()
         self._watching = [
@@ -414,14 +437,16 @@ class App:
         gc.set_threshold(20_000, 20, 50)
         await self._stop.wait()
         self._log.info("stopping", sessions=len(self._server.list()))
+        await self._errands.close()
         drain = asyncio.ensure_future(self._server.stop(self._settings.drain_timeout_s))
         again = asyncio.ensure_future(self._again.wait())
         await asyncio.wait({drain, again}, return_when=asyncio.FIRST_COMPLETED)
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, *self._watching):
+        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping, *self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
+        await self._keeper.close()
         await self._tasks.wait(3)
         await self._notifier.close(2)
         await self._isolated.close()

@@ -60,7 +60,8 @@ def why_not(operator: Operator, request: HoldRequest) -> str:
     """Why this operator may not decide this hold; empty when he may."""
     if not operator.role.may_decide:
         return f"the role {operator.role} may not decide"
-    if is_own(operator, request.requester):
+    # An errand is pghold's own statement: whoever asked for it may approve it, whatever the role that it runs as.
+    if request.protocol != "errand" and is_own(operator, request.requester):
         return "a requester never decides his own statement"
     if not decides_for(operator, request.requester.database):
         return f"you decide for {', '.join(operator.databases)}, not for database {request.requester.database}"

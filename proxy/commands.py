@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from policy.context import Context
 from policy.judgement import Judgement
+from proxy.backups.model import Copied, CopyOrder, CopyPlan
 from proxy.events import Timer
 from proxy.look import Sight
-from proxy.model import AuditEntry, HoldId, HoldRequest, HoldState, Requester
+from proxy.model import AuditEntry, CopyState, HoldId, HoldRequest, HoldState, Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,52 @@ class DescribeHold:
 
     hold_id: HoldId
     sight: Sight
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCopy:
+    """Find out how what the statement destroys can be copied; report CopyPlanned or CopyFailed."""
+
+    order: CopyOrder
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCopy:
+    """Take the copy, keep it, prove it; report CopyTaken or CopyFailed. `has_rows`: the session itself sends them, by KeepRows."""
+
+    order: CopyOrder
+    plan: CopyPlan
+    has_rows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRows:
+    """A piece of the rows, as COPY gave them; empty: that was all."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StopCopy:
+    """The statement will not run: stop planning or copying, and keep nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeCopy:
+    """Store how far its copy is, best effort: operators see it."""
+
+    hold_id: HoldId
+    copy: CopyState
+
+
+@dataclass(frozen=True, slots=True)
+class TellCopied:
+    """What became of a statement whose copy was taken."""
+
+    order: CopyOrder
+    copied: Copied
+    outcome: str
+    failed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +181,12 @@ Command = (
     | OpenHold
     | MoveHold
     | DescribeHold
+    | PlanCopy
+    | TakeCopy
+    | KeepRows
+    | StopCopy
+    | DescribeCopy
+    | TellCopied
     | ExpireHold
     | StartTimer
     | StopTimer

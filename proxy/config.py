@@ -227,6 +227,13 @@ class Settings(BaseSettings):
             Upstream.from_url(value)
         return value
 
+    @field_validator("backup_schedule")
+    @classmethod
+    def _schedule_reads(cls, value: str) -> str:
+        from proxy.backups.schedule import Timetable
+
+        return Timetable(value).expression
+
     @field_validator("listen", "console")
     @classmethod
     def _addresses_read(cls, value: str) -> str:

@@ -36,8 +36,10 @@ from collections import deque
 from dataclasses import replace
 from typing import Final, assert_never
 
-from policy.judgement import Effect, Judgement
+from policy.judgement import Effect, Judgement, TransactionStep
+from policy.lexing import UndecodableError, decode
 from policy.verdict import Verdict
+from protocol import ReadyForQuery, TransactionStatus
 from protocol.errors import MessageTooLargeError, ProtocolError, RemoteProtocolError
 from protocol.framing import BACKEND_LIMITS, FRONTEND_LIMITS, SMALL_LIMIT_BYTES
 from protocol.rows import RowSkipper
@@ -58,29 +60,42 @@ from protocol.tracker import (
     Tracker,
 )
 from proxy import replies
+from proxy.asides import SKIPPED, Aside, Asides, Asked, aside_of, query_aside
+from proxy.backups.model import Copied, CopyKind, CopyOrder, CopyPlan, Substitute
 from proxy.commands import (
     CloseSession,
     Command,
     Count,
+    DescribeCopy,
     DescribeHold,
     ExpireHold,
     JudgeScript,
+    KeepRows,
     MoveHold,
     Note,
     OpenHold,
     PauseFrontend,
+    PlanCopy,
     Record,
     ResumeFrontend,
     SendToBackend,
     SendToFrontend,
     StartTimer,
+    StopCopy,
     StopTimer,
+    TakeCopy,
     Tell,
+    TellCopied,
 )
+from proxy.escort import COMMIT, ROLLBACK, Escort, Escorted
 from proxy.events import (
     BackendLost,
     BackendSent,
     CancelRequested,
+    CopyFailed,
+    CopyPlanned,
+    CopyProgressed,
+    CopyTaken,
     Event,
     FrontendLost,
     FrontendSent,
@@ -100,11 +115,11 @@ from proxy.events import (
 from proxy.held import UNDECIDED, CoreSettings, Held, Mode, Stage
 from proxy.inflight import Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
-from proxy.look import Sight, difference
-from proxy.looking import SKIPPED, Asked, Looking
+from proxy.look import CODECS, Look, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
-from proxy.model import AuditEntry, AuditEvent, Decision, HoldId, HoldState, Requester
+from proxy.model import AuditEntry, AuditEvent, CopyState, Decision, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
+from proxy.protection import Phase, Protection, copy_statement, lock_statement, rows_of
 
 # Type bytes of the messages that the walks look at (protocol-message-formats.html).
 F_BIND: Final = ord("B")
@@ -124,6 +139,7 @@ F_TERMINATE: Final = ord("X")
 B_COMMAND_COMPLETE: Final = ord("C")
 B_DATA_ROW: Final = ord("D")
 B_COPY_DATA: Final = ord("d")
+B_COPY_DONE: Final = ord("c")
 B_ERROR: Final = ord("E")
 B_EMPTY_QUERY: Final = ord("I")
 B_READY: Final = ord("Z")
@@ -137,6 +153,9 @@ B_COPY_IN: Final = ord("G")
 B_COPY_OUT: Final = ord("H")
 B_COPY_BOTH: Final = ord("W")
 B_PARAMETER_STATUS: Final = ord("S")
+B_NOTICE: Final = ord("N")
+#: In a notice: SQLSTATE active_sql_transaction.
+_ALREADY: Final = b"\0C25001\0"
 
 #: Relayed as they come, without waiting for their end; nothing in their bodies matters to us.
 _STREAMED: Final = frozenset(b"TtVDdAcHGWn123Is")
@@ -145,8 +164,23 @@ _WHOLE: Final = frozenset(b"CEZSNv")
 
 #: What may be in flight when a question of ours is sent: nothing that could begin a COPY or take long.
 _ASKED_BEHIND: Final = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.CLOSE})
-#: The backend's answers to the question.
-_ANSWERS: Final = frozenset({B_PARSE_COMPLETE, B_BIND_COMPLETE, B_DATA_ROW, B_COMMAND_COMPLETE, B_CLOSE_COMPLETE, B_READY, B_ERROR})
+#: The backend's answers to an aside.
+_ANSWERS: Final = frozenset(
+    {
+        B_PARSE_COMPLETE,
+        B_BIND_COMPLETE,
+        B_DATA_ROW,
+        B_COMMAND_COMPLETE,
+        B_CLOSE_COMPLETE,
+        B_READY,
+        B_ERROR,
+        B_COPY_OUT,
+        B_COPY_DATA,
+        B_COPY_DONE,
+    }
+)
+#: What decides about a message under escort.
+_ESCORTED: Final = frozenset({B_COMMAND_COMPLETE, B_EMPTY_QUERY, B_PORTAL_SUSPENDED, B_READY, B_ERROR})
 
 #: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
 _RECENT: Final = 8
@@ -165,6 +199,11 @@ FLUSH: Final = b"H\0\0\0\x04"
 TERMINATE: Final = b"X\0\0\0\x04"
 
 
+def complete_message(tag: str) -> bytes:
+    """CommandComplete."""
+    return b"C" + (len(tag) + 5).to_bytes(4, "big") + tag.encode("ascii") + b"\0"
+
+
 class Core:
     """The machine. `handle` takes any event; `frontend_sent` and `backend_sent` are its fast entrances."""
 
@@ -179,7 +218,9 @@ class Core:
         self._rejects = rejects
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._open_series = False
-        self._looking = Looking("" if settings.looks else "the settings say not to look")
+        self._asides = Asides("" if settings.looks else "the settings say not to look")
+        self._keeping = 0  # of a CopyData for us that has not come whole
+        self._escort: Escort | None = None
         self._sifting = False
         self._held: Held | None = None
         self._draining = False
@@ -210,11 +251,16 @@ class Core:
     @property
     def has_hold(self) -> bool:
         """Whether a CancelRequest is about a message of ours that waits, not about the backend."""
-        return self._held is not None
+        return self._held is not None and self._held.stage is not Stage.RUNNING
+
+    @property
+    def has_step(self) -> bool:
+        """Something of ours is at work in the backend, which a CancelRequest stops as well."""
+        return self._asides.in_flight is not None and not isinstance(self._asides.in_flight, Look)
 
     @property
     def state(self) -> str:
-        if self._held is not None:
+        if self.has_hold:
             return "held"
         if self._draining:
             return "draining"
@@ -255,6 +301,18 @@ class Core:
                 return self._recorded()
             case RecordFailed(reason):
                 return self._record_failed(reason)
+            case CopyPlanned(hold_id, plan):
+                return self._copy_planned(hold_id, plan)
+            case CopyTaken(hold_id, copied):
+                return self._copy_taken(hold_id, copied)
+            case CopyFailed(hold_id, reason):
+                held = self._protected(hold_id)
+                return [] if held is None else self._not_protected(held, reason)
+            case CopyProgressed(hold_id, text):
+                held = self._protected(hold_id)
+                if held is not None and held.protection is not None:
+                    held.protection.progress = text
+                return []
             case TimerFired(timer):
                 return self._timer_fired(timer)
             case CancelRequested():
@@ -292,7 +350,7 @@ class Core:
     def _slow_frontend(self, chunk: bytes) -> list[Command]:
         if self._closed:
             return []
-        if self._held is not None:
+        if self._held is not None and not (self._held.stage is Stage.RUNNING and (self.tracker.copy == CopyMode.IN or self._relaying)):
             return self._wait(chunk)
         if self._dropping:
             dropped = min(self._dropping, len(chunk))
@@ -319,6 +377,10 @@ class Core:
                     break
                 start = self._attend(data, position, out)
                 if start < 0:
+                    break
+                if self._held is not None and self.tracker.copy != CopyMode.IN and start < len(data):
+                    # The data of a COPY under escort is complete: what is behind it waits for the end of that.
+                    self._waiting += data[start:]
                     break
                 position = self._walk(data, start)
         except ProtocolError as error:
@@ -659,8 +721,7 @@ class Core:
         effects = tuple(s.effects for s in held.judgement.statements)
         out: list[Command] = []
         self._open_series = held.kind is Kind.EXECUTE
-        if held.script:
-            self._recent.append((held.judgement.display.encode() or held.script)[:_RECENT_BYTES])
+        self._remember(held)
         if held.kind is Kind.QUERY:
             self._send_query(held.frame, effects, out, held)
         elif held.kind is Kind.EXECUTE:
@@ -674,6 +735,10 @@ class Core:
             self.tracker.requests.append(request)
             out.append(SendToBackend(held.frame))
         return out
+
+    def _remember(self, held: Held) -> None:
+        if held.script:
+            self._recent.append((held.judgement.display.encode() or held.script)[:_RECENT_BYTES])
 
     def _send_query(self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None) -> None:
         if any(effects) or (held is not None and (held.hold_id is not None or held.judgement.announced)):
@@ -788,7 +853,7 @@ class Core:
 
     def _hold_resolved(self, hold_id: HoldId, decision: Decision) -> list[Command]:
         held = self._held
-        if held is None or held.hold_id != hold_id or held.stage in (Stage.SETTLING, Stage.CHECKING):
+        if held is None or held.hold_id != hold_id or held.stage not in UNDECIDED:
             return self._too_late(hold_id, decision)
         held.decision = decision
         if held.stage is Stage.NOTING:
@@ -830,16 +895,17 @@ class Core:
     def _settle(self, event: AuditEvent, end: HoldState, reply: replies.About, why: str) -> list[Command]:
         """End the hold without running the statement: on record first, then the frontend gets `reply`."""
         held = self._held
-        if held is None:
+        if held is None or held.stage in (Stage.UNWINDING, Stage.RUNNING):
             return []
         if held.stage is Stage.SETTLING and (held.settlement is not None or held.hold_id is None):
             return []  # it is being refused already, or was never a hold
-        waiting_for_record = held.stage in (Stage.SETTLING, Stage.NOTING)
+        recording = held.protection is not None and held.protection.phase is Phase.RECORDING
+        waiting_for_record = held.stage in (Stage.SETTLING, Stage.NOTING) or (held.stage is Stage.PROTECTING and recording)
         held.settlement = self._encoded(reply(held.judgement, held.hold_id))
         held.end = end
         held.why = why
         held.stage = Stage.SETTLING
-        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY), *self._stop_copy(held)]
         entry = self._entry(event, held, outcome=why)
         # Another record is on its way already: its Recorded will carry this settlement out.
         out.append(Note(entry) if waiting_for_record else Record(entry))
@@ -853,45 +919,71 @@ class Core:
             held.stage = Stage.PENDING
             if held.rejects:
                 # What it is about is kept with the hold, for whoever decides later.
-                return [self._wait_for_look()] if self._looking.in_flight is not None else self._reject(held)
+                return [self._wait_for_look()] if self._asides.in_flight is not None else self._reject(held)
             if held.decision is not None:
                 return self._apply_decision(held)
             return self._scan_waiting()
+        if held.stage is Stage.PROTECTING and held.protection is not None and held.protection.phase is Phase.RECORDING:
+            return self._release(held)
         if held.stage is not Stage.SETTLING:
             return []
-        if self.tracker.skipping:
+        if self.tracker.skipping and not held.skipped:
             return self._skip_held(held, SKIPPED)
         if held.settlement is None:
             return self._check(held)
+        return self._finish_refusal(held)
+
+    def _finish_refusal(self, held: Held) -> list[Command]:
+        """It is on record that it does not run: close what was opened for it, then tell."""
+        protection = held.protection
+        if self._asides.in_flight is not None and self._asides.about is held and not isinstance(self._asides.in_flight, Look):
+            held.stage = Stage.UNWINDING
+            return []  # its answer comes first
+        if protection is not None and protection.wrapped and self.tracker.transaction_status != IDLE:
+            held.stage = Stage.UNWINDING
+            return [SendToBackend(self._asides.send(query_aside(ROLLBACK), held, self.tracker))]
         self._held = None
         out: list[Command] = []
-        # An expiry and a denial are in the store already.
-        if held.hold_id is not None and held.end is HoldState.WITHDRAWN:
+        # An expiry and an operator's denial are in the store already.
+        if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None):
             out.append(MoveHold(held.hold_id, held.end, held.why))
-        return [*out, *self._refuse(held, held.settlement), *self._go_on()]
+        error = held.settlement
+        if held.skipped and self.tracker.skipping and error is not None:
+            return [*out, *self._insert(error), *self._go_on()]
+        return [*out, *self._refuse(held, error), *self._go_on()]
 
     def _record_failed(self, reason: str) -> list[Command]:
         # Safety: no record, no effect (test_core_holds: a release whose record fails is refused).
         held = self._held
         if held is None:
             return []
-        self._held = None
-        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
-        if held.hold_id is not None:
-            out.append(MoveHold(held.hold_id, HoldState.WITHDRAWN, f"the audit log failed: {reason}"))
-        out += self._refuse(held, self._encoded(replies.not_recorded(held.judgement, held.hold_id)))
-        return [*out, *self._go_on()]
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY), *self._stop_copy(held)]
+        held.settlement = self._encoded(replies.not_recorded(held.judgement, held.hold_id))
+        held.end = HoldState.WITHDRAWN
+        held.why = f"the audit log failed: {reason}"
+        return [*out, *self._finish_refusal(held)]
 
     def _release(self, held: Held) -> list[Command]:
-        """The only way for a dangerous message to the backend: what lets it go is on record."""
+        """The only way for a dangerous message to the backend: what lets it go is on record, and what it destroys is copied."""
         self._held = None
+        protection = held.protection
+        plan = protection.plan if protection is not None else None
         out: list[Command] = []
         if held.hold_id is not None:
             out.append(MoveHold(held.hold_id, HoldState.RELEASED))
+        if protection is not None:
+            out.append(StopTimer(Timer.HEARTBEAT))
+            if protection.copied is not None and held.hold_id is not None:
+                out += self._insert(self._encoded(replies.copied_notice(held.hold_id, protection.copied.text)))
         if held.judgement.verdict is Verdict.WARN and any(f.verdict is Verdict.WARN for f in held.judgement.findings):
             out += self._insert(self._encoded(replies.warning(held.judgement)))
         if held.granted and held.hold_id is not None and held.decision is not None:
             out += self._insert(self._encoded(replies.granted_notice(held.hold_id, held.decision)))
+        if plan is not None and plan.substitute is not None:
+            return [*out, *self._send_substitute(held, plan.substitute)]
+        if protection is not None and plan is not None and (plan.counted or protection.wrapped):
+            escort = Escort(held, expected=protection.rows if plan.counted else None, wrapped=protection.wrapped)
+            return [*out, *self._send_escorted(held, escort, held.frame)]
         return [*out, *self._forward(held), *self._go_on()]
 
     # --- what it is about -------------------------------------------------------------------------------------------
@@ -900,8 +992,8 @@ class Core:
         """Ask the session what the held message is about, if this is the moment for it; later `backend_sent` tries again."""
         tracker = self.tracker
         if (
-            self._looking.closed
-            or self._looking.in_flight is not None
+            self._asides.closed
+            or self._asides.in_flight is not None
             or tracker.skipping
             or tracker.copy != CopyMode.NONE
             or tracker.transaction_status == FAILED_TRANSACTION
@@ -915,24 +1007,32 @@ class Core:
                 held.flushed = True
                 return [SendToBackend(FLUSH)]
             return []
-        look = self._looking.ask(held, tracker, self.knowledge.client_encoding, has_sync=not self._open_series)
+        number = self._asides.next_number()
+        look = make_look(names_of(held.judgement), number, self.knowledge.client_encoding, has_sync=not self._open_series)
         if look is None:
             nothing = Sight(unbound="it names nothing that could be looked up")
             if held.stage is Stage.CHECKING:
                 return self._checked(held, nothing)
             held.sight = held.sight or nothing
             return []
-        return [SendToBackend(look.messages)]
+        return [SendToBackend(self._asides.send(look, held, tracker))]
 
-    def _looked(self) -> list[Command]:
-        """Take in the answer."""
-        look = self._looking.take()
+    def _answered(self) -> list[Command]:
+        """Take in what became of an aside."""
+        aside = self._asides.take()
+        if isinstance(aside, Look):
+            return self._looked(aside)
+        if self._escort is not None:
+            return self._escort_ended(self._escort, aside)
+        return self._stepped(aside)
+
+    def _looked(self, look: Look) -> list[Command]:
         held = self._held
         if look.problem == SKIPPED:
             return [] if held is None else self._skip_held(held, SKIPPED)
         sight = look.sight(self.knowledge.server_encoding)
         if sight.unbound:
-            self._looking.closed = sight.unbound
+            self._asides.closed = sight.unbound
         if held is None:
             return []
         if look.problem and self.tracker.skipping:
@@ -943,7 +1043,9 @@ class Core:
             return self._settle(
                 AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, lambda j, i: replies.look_failed(j, i, look.problem), look.problem
             )
-        if held is not self._looking.about:
+        if held.stage is Stage.PROTECTING:
+            return self._step(held)
+        if held is not self._asides.about:
             # The one that was asked about is gone; this one has a question of its own.
             return self._ask(held) if held.stage in UNDECIDED or held.stage is Stage.CHECKING else []
         if held.stage is Stage.CHECKING:
@@ -962,13 +1064,13 @@ class Core:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
         if held.hold_id is None or (seen is not None and seen.unbound):
-            return self._release(held)
-        if seen is None and (self._looking.closed or self._looking.in_flight is None):
-            return self._release(held)  # there was no moment to look: the decision is about the text
+            return self._guard(held)
+        if seen is None and (self._asides.closed or self._asides.in_flight is None):
+            return self._guard(held)  # there was no moment to look: the decision is about the text
         no_moment = self.tracker.transaction_status == FAILED_TRANSACTION or (self._open_series and held.kind is not Kind.EXECUTE)
-        if self._looking.closed or no_moment:
+        if self._asides.closed or no_moment:
             # Safety: the decision was about objects, and nobody can say whether it still is.
-            return self._checked(held, Sight(unbound=self._looking.closed or "this is no moment to ask the session"))
+            return self._checked(held, Sight(unbound=self._asides.closed or "this is no moment to ask the session"))
         held.stage = Stage.CHECKING
         return [self._wait_for_look(), *self._ask(held), *self._scan_waiting()]
 
@@ -980,19 +1082,19 @@ class Core:
         if held is None or not (held.stage is Stage.CHECKING or (held.rejects and held.stage is Stage.PENDING)):
             return []
         # No further question is asked; the answers to this one are still kept from the frontend, whenever they come.
-        self._looking.closed = "the server did not say in time"
+        self._asides.closed = "the server did not say in time"
         if held.rejects and held.stage is Stage.PENDING:
             return self._reject(held)
-        return self._checked(held, Sight(unbound=self._looking.closed))
+        return self._checked(held, Sight(unbound=self._asides.closed))
 
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
         """The answer is there, or will not come."""
         if held.sight is None:
-            return self._release(held)
+            return self._guard(held)
         cascades = b"cascade" in held.script.lower()
         changed = difference(held.sight, sight, cascades=cascades)
         if not changed:
-            return self._release(held)
+            return self._guard(held)
         # Safety: what was approved is not there any more (test_core_looks).
         assert held.hold_id is not None
         again = Held(held.kind, held.frame, held.script, held.judgement, held.bind, held.portal)
@@ -1005,32 +1107,62 @@ class Core:
         ]
 
     def _sift(self, chunk: bytes) -> list[Command]:
-        """While a question of ours is in flight: keep its answers, hand on everything else."""
+        """While something of ours is in flight: keep its answers, hand on everything else."""
         data = self._stash + chunk if self._stash else chunk
         self._stash = b""
         size = len(data)
-        position = min(self._passing, size)
-        out: list[Command] = self._relayed(data[:position]) if position else []
+        out: list[Command] = []
+        position = 0
+        if self._keeping:
+            position = min(self._keeping, size)
+            self._keeping -= position
+            out.append(KeepRows(data[:position]))
+        elif self._passing:
+            position = min(self._passing, size)
+            out += self._relayed(data[:position])
+        run = position  # from here on everything is the frontend's
         while position < size and not self._closed:
-            if self._looking.in_flight is None:
-                out += self._relayed(data[position:])
+            if self._asides.in_flight is None and self._escort is None:
+                position = size
                 break
             if size - position < 5:
+                out += self._relayed(data[run:position]) if position > run else []
                 self._stash = data[position:]
-                break
+                return out
             kind = data[position]
             end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
-            if kind not in _ANSWERS or not isinstance(self.tracker.head(), Asked) or end < position + 5:
+            if kind == B_DATA_ROW and position + 5 <= end <= size and not isinstance(self.tracker.head(), Asked):
+                position = end  # many of them; none changes whose answers come
+                continue
+            if position > run:
+                out += self._relayed(data[run:position])
+                run = position
+            head = self.tracker.head()
+            ours = (kind in _ANSWERS and isinstance(head, Asked)) or (kind in _ESCORTED and isinstance(head, Escorted))
+            if kind == B_NOTICE and isinstance(head, Escorted) and head.escort.wrapped and end <= size and _ALREADY in data[position:end]:
+                # A BEGIN of the script, inside of ours: the client's is the only one that it knows of.
+                position = run = end
+                continue
+            if not ours or end < position + 5:
                 end = min(end, size) if end >= position + 5 else size
                 out += self._relayed(data[position:end])
+            elif kind == B_COPY_DATA:
+                out.append(KeepRows(data[position + 5 : end]))
+                self._keeping = max(0, end - size)
+                end = min(end, size)
             elif end > size:
+                self._check_backend_length(kind, end - position - 1)
                 self._stash = data[position:]
-                break
+                return out
+            elif isinstance(head, Escorted):
+                out += self._escorted_answer(head.escort, kind, data[position:end])
             else:
                 out += self._take_answer(kind, data[position:end])
-            position = end
-            if self._looking.answered is not None:
-                out += self._looked()
+            position = run = end
+            if self._asides.answered is not None:
+                out += self._answered()
+        if position > run and not self._closed:
+            out += self._relayed(data[run:position])
         return out
 
     def _relayed(self, data: bytes) -> list[Command]:
@@ -1042,24 +1174,354 @@ class Core:
 
     def _take_answer(self, kind: int, message: bytes) -> list[Command]:
         body = message[5:]
-        look = self._looking.in_flight
+        look = self._asides.in_flight
         assert look is not None
         try:
             if kind == B_ERROR:
                 fields = error_fields(body)
                 if fields.get(ord("V"), fields.get(ord("S"))) in (b"FATAL", b"PANIC"):
                     return self._relayed(message)
-                self._looking.failed(
-                    fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question"
-                )
+                why = fields.get(ord("M"), b"").decode("utf-8", "backslashreplace")[:200] or "the server refused the question"
+                self._asides.failed(why, message)
                 self._error_came(message, 0, len(message))
             elif kind == B_DATA_ROW:
                 look.row = body
+            elif kind == B_COPY_DONE:
+                pass
             else:
                 self._reply(kind, body)
         except ProtocolError as error:
             return self._violated(RemoteProtocolError(f"from the server: {error}"))
         return []
+
+    # --- what it destroys is copied first ---------------------------------------------------------------------------
+
+    def _guard(self, held: Held) -> list[Command]:
+        """It is approved, and about what the operator saw: copy what it destroys, then release it."""
+        if held.hold_id is None or not self._settings.protects:
+            return self._release(held)
+        protection = held.protection = Protection()
+        held.stage = Stage.PROTECTING
+        decision = held.decision
+        if decision is not None and decision.without_backup:
+            protection.phase = Phase.RECORDING
+            why = f"approved without a copy by {decision.operator}"
+            entry = self._entry(AuditEvent.UNPROTECTED, held, operator=decision.operator, reason=decision.reason, outcome=why)
+            return [DescribeCopy(held.hold_id, CopyState(text=why)), Record(entry)]
+        held.heartbeats = 0
+        return [
+            MoveHold(held.hold_id, HoldState.PROTECTING),
+            StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
+            PlanCopy(self._order(held)),
+        ]
+
+    def _order(self, held: Held) -> CopyOrder:
+        assert held.hold_id is not None
+        petition = self._petition(held)
+        context = self.knowledge.exact_context()
+        try:
+            script = decode(held.script, self.knowledge.client_encoding)
+        except UndecodableError:
+            script = petition.display
+        try:
+            values = tuple(bound_values(held.bind)) if held.bind else ()
+        except (ValueError, IndexError):
+            values = ()
+        decision = held.decision
+        return CopyOrder(
+            held.hold_id,
+            replace(self._requester, application_name=self.knowledge.application_name),
+            self._settings.environment,
+            script,
+            petition.digest,
+            held.judgement,
+            held.sight,
+            values,
+            self._requester.backend_pid,
+            self.tracker.transaction_status != IDLE,
+            context.search_path,
+            decision.approvers if decision is not None else (),
+            decision.reason if decision is not None else "",
+        )
+
+    def _protected(self, hold_id: HoldId) -> Held | None:
+        """The held message whose copy is being planned or taken, if it is still this one."""
+        held = self._held
+        if held is None or held.hold_id != hold_id or held.stage is not Stage.PROTECTING:
+            return None
+        return held
+
+    def _copy_planned(self, hold_id: HoldId, plan: CopyPlan) -> list[Command]:
+        held = self._protected(hold_id)
+        if held is None or held.protection is None or held.protection.phase is not Phase.PLANNING:
+            return []
+        protection = held.protection
+        protection.plan = plan
+        if plan.kind is CopyKind.NONE:
+            return [DescribeCopy(hold_id, CopyState(text=plan.why)), *self._release(held)]
+        if plan.substitute is not None:
+            if not self._can_write(plan.substitute.sql):
+                return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
+            protection.phase = Phase.RECORDING
+            return [Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
+        steers = any(s.transaction is not None for s in held.judgement.statements)
+        if plan.counted and held.kind is not Kind.EXECUTE and steers:
+            return self._not_protected(
+                held, "it begins or ends transactions itself, so that its rows cannot be counted before they are gone; send it alone"
+            )
+        if not plan.lock and not plan.image:
+            return self._take_copy(held, has_rows=False)
+        protection.phase = Phase.STEPPING
+        return self._step(held)
+
+    def _take_copy(self, held: Held, *, has_rows: bool) -> list[Command]:
+        protection = held.protection
+        assert protection is not None
+        assert protection.plan is not None
+        protection.started = True
+        if not has_rows:
+            protection.phase = Phase.COPYING
+        return [TakeCopy(self._order(held), protection.plan, has_rows)]
+
+    def _step(self, held: Held) -> list[Command]:
+        """Lock and copy in the session itself, if this is the moment for it; later `backend_sent` tries again."""
+        protection, tracker = held.protection, self.tracker
+        if (
+            protection is None
+            or protection.phase is not Phase.STEPPING
+            or self._asides.in_flight is not None
+            or tracker.skipping
+            or tracker.copy != CopyMode.NONE
+        ):
+            return []
+        if tracker.transaction_status == FAILED_TRANSACTION:
+            return self._not_protected(held, "the transaction has failed already")
+        if any(r.kind not in _ASKED_BEHIND for r in tracker.requests):
+            if self._open_series and not held.flushed:
+                held.flushed = True
+                return [SendToBackend(FLUSH)]
+            return []
+        plan = protection.plan
+        assert plan is not None
+        alone = held.kind is not Kind.EXECUTE
+        if alone and self._open_series:
+            return self._not_protected(held, "it was sent behind messages that no Sync has ended")
+        statements: list[str] = []
+        if alone and tracker.transaction_status == IDLE:
+            # Otherwise the server may end the session while the copy is made; the setting goes with the transaction.
+            statements += ["BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0"]
+            protection.wrapped = True
+        if plan.lock:
+            statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s))
+        if plan.image:
+            statements.append(copy_statement(plan.image))
+        if not all(map(self._can_write, statements)):
+            return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
+        codec = CODECS.get(self.knowledge.client_encoding) or "ascii"
+        aside = aside_of(tuple(s.encode(codec) for s in statements), self._asides.next_number(), has_sync=not self._open_series)
+        copying = self._take_copy(held, has_rows=True) if plan.image else []
+        return [*copying, SendToBackend(self._asides.send(aside, held, tracker))]
+
+    def _can_write(self, statement: str) -> bool:
+        """Whether it can be sent in the session's encoding."""
+        try:
+            statement.encode(CODECS.get(self.knowledge.client_encoding) or "ascii")
+        except UnicodeEncodeError:
+            return False
+        return "\0" not in statement
+
+    def _stepped(self, aside: Aside) -> list[Command]:
+        """The session has locked and copied, or could not."""
+        held = self._held
+        if held is None or held is not self._asides.about:
+            return []
+        protection = held.protection
+        if aside.problem and self.tracker.skipping:
+            held.skipped = True
+        if held.stage is Stage.UNWINDING:
+            return self._finish_refusal(held)
+        if protection is None or held.stage is not Stage.PROTECTING or protection.phase is not Phase.STEPPING:
+            return []
+        if aside.problem:
+            return self._not_protected(held, aside.problem)
+        plan = protection.plan
+        assert plan is not None
+        if not plan.image:
+            return self._take_copy(held, has_rows=False)
+        rows = rows_of(aside.tags[-1]) if aside.tags else None
+        if rows is None:
+            return self._not_protected(held, "the server did not say how many rows it copied")
+        protection.rows = rows
+        protection.phase = Phase.COPYING
+        return [KeepRows(b"")]
+
+    def _copy_taken(self, hold_id: HoldId, copied: Copied) -> list[Command]:
+        held = self._protected(hold_id)
+        if held is None or held.protection is None or held.protection.phase is not Phase.COPYING:
+            return []
+        protection = held.protection
+        protection.copied = copied
+        protection.started = False  # what was taken stays, whatever becomes of the statement
+        protection.phase = Phase.RECORDING
+        entry = self._entry(AuditEvent.PROTECTED, held, outcome=copied.text)
+        return [Record(replace(entry, detail={"backup": int(copied.backup_id), "manifest_sha256": copied.sha256}))]
+
+    def _not_protected(self, held: Held, why: str) -> list[Command]:
+        """No copy, no destruction."""
+        assert held.hold_id is not None
+        held.settlement = self._encoded(replies.not_protected(held.judgement, held.hold_id, why))
+        held.end = HoldState.DENIED
+        held.why = f"no copy: {why}"
+        out = self._stop_copy(held)
+        held.stage = Stage.SETTLING
+        return [
+            StopTimer(Timer.HEARTBEAT),
+            *out,
+            DescribeCopy(held.hold_id, CopyState(state="failed", text=why)),
+            Record(self._entry(AuditEvent.UNPROTECTED, held, outcome=why)),
+        ]
+
+    def _stop_copy(self, held: Held) -> list[Command]:
+        protection = held.protection
+        if protection is None or protection.phase is Phase.RECORDING or not (protection.started or protection.phase is Phase.PLANNING):
+            return []
+        protection.started = False
+        return [StopCopy()]
+
+    # --- what is sent, and not certain yet --------------------------------------------------------------------------
+
+    def _send_escorted(self, held: Held, escort: Escort, frame: bytes) -> list[Command]:
+        """Send it; the frontend learns that it succeeded when that is certain, and what it sends meanwhile waits."""
+        self._held = held
+        held.stage = Stage.RUNNING
+        self._escort = escort
+        effects = tuple(s.effects for s in held.judgement.statements)
+        self._remember(held)
+        if held.kind is Kind.EXECUTE:
+            self.tracker.requests.append(Escorted(self, Kind.EXECUTE, effects, self.tracker.series, escort))
+            self._open_series = True
+            return [SendToBackend(frame + FLUSH)]
+        self.tracker.requests.append(Escorted(self, held.kind, effects, -1, escort))
+        self._open_series = False
+        return [SendToBackend(frame)]
+
+    def _send_substitute(self, held: Held, substitute: Substitute) -> list[Command]:
+        """Soft drop: another statement in its place, in its transaction; the frontend is told that its own has succeeded."""
+        escort = Escort(held)
+        escort.instead = substitute
+        sql = substitute.sql.encode(CODECS.get(self.knowledge.client_encoding) or "ascii")
+        if held.kind is not Kind.EXECUTE:
+            return self._send_escorted(held, escort, b"Q" + (len(sql) + 5).to_bytes(4, "big") + sql + b"\0")
+        self._held = held
+        held.stage = Stage.RUNNING
+        self._escort = escort
+        escort.effects = [self.knowledge.begin(s.effects, self.tracker.series) for s in held.judgement.statements]
+        self._remember(held)
+        self._open_series = True
+        return [SendToBackend(self._asides.send(aside_of((sql,), self._asides.next_number(), has_sync=False), held, self.tracker))]
+
+    def _escorted_answer(self, escort: Escort, kind: int, message: bytes) -> list[Command]:
+        """One message that answers it."""
+        held = escort.held
+        try:
+            if kind == B_ERROR:
+                # What came before in the same message has been done, and is undone by this.
+                told = self._tell_withheld(escort)
+                out = [*told, *self._relayed(message)]
+                return [*out, *self._escort_over(escort, escort.failed or "failed")] if held.kind is Kind.EXECUTE else out
+            if kind == B_READY:
+                escort.ready = message
+                self._reply(kind, message[5:])
+                return self._escort_done(escort)
+            if kind == B_PORTAL_SUSPENDED:
+                self._reply(kind, b"")
+                return self._miscounted(escort, "its rows were asked for in portions, so that they cannot be counted before they are gone")
+            told = self._tell_withheld(escort)
+            escort.withheld = message
+            self._reply(kind, message[5:])
+            return [*told, *self._escort_done(escort)] if held.kind is Kind.EXECUTE else told
+        except ProtocolError as error:
+            return self._violated(RemoteProtocolError(f"from the server: {error}"))
+
+    def _tell_withheld(self, escort: Escort) -> list[Command]:
+        withheld, escort.withheld = escort.withheld, b""
+        return [SendToFrontend(withheld)] if withheld else []
+
+    def _escort_done(self, escort: Escort) -> list[Command]:
+        """The backend is done with it: is that what was expected?"""
+        if escort.failed is not None:
+            if self._must_end(escort):
+                return self._end_transaction(escort, ROLLBACK)
+            return [SendToFrontend(escort.ready), *self._escort_over(escort, escort.failed)]
+        if escort.instead is not None:
+            escort.withheld = complete_message(escort.instead.tag)
+            out = self._insert(self._encoded(replies.substitute_notice(escort.instead.notice)))
+            return [*out, *self._tell_withheld(escort), SendToFrontend(escort.ready), *self._escort_over(escort, None)]
+        if escort.expected is not None:
+            changed = sum(rows_of(tag) or 0 for tag in escort.tags)
+            if changed != escort.expected:
+                return self._miscounted(escort, f"{escort.expected:,} rows were copied, and it changed {changed:,}")
+        if self._must_end(escort):
+            escort.ending = True
+            return self._end_transaction(escort, COMMIT)
+        return [*self._tell_withheld(escort), *([SendToFrontend(escort.ready)] if escort.ready else []), *self._escort_over(escort, None)]
+
+    def _miscounted(self, escort: Escort, why: str) -> list[Command]:
+        # Safety: what is not in the copy must not be gone (test_core_protection).
+        held = escort.held
+        escort.withheld = b""
+        escort.failed = why
+        escort.error = self._encoded(replies.not_counted(held.judgement, held.hold_id, why))
+        if escort.wrapped:
+            return self._end_transaction(escort, ROLLBACK)
+        refusal = self._refuse(held, escort.error)
+        return [*refusal, *self._escort_over(escort, why)]
+
+    def _end_transaction(self, escort: Escort, how: bytes) -> list[Command]:
+        return [SendToBackend(self._asides.send(query_aside(how), escort.held, self.tracker))]
+
+    def _must_end(self, escort: Escort) -> bool:
+        """Whether the transaction that is open now was opened by us, and by nothing in the script itself."""
+        if not escort.wrapped or self.tracker.transaction_status == IDLE:
+            return False
+        opened = False
+        for statement in escort.held.judgement.statements[: len(escort.tags)]:
+            if statement.transaction is TransactionStep.BEGIN:
+                opened = True
+            elif statement.transaction in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.PREPARE):
+                opened = False
+        return not opened
+
+    def _escort_ended(self, escort: Escort, aside: Aside) -> list[Command]:
+        """The end of the transaction, or the substitute of an Execute, has been answered."""
+        if escort.instead is not None:
+            if aside.problem:
+                for effect in escort.effects:
+                    self.knowledge.drop(effect)
+                return [*self._insert(aside.error), *self._escort_over(escort, aside.problem)]
+            for effect in escort.effects:
+                self.knowledge.confirm(effect)
+            notice = self._insert(self._encoded(replies.substitute_notice(escort.instead.notice)))
+            return [*notice, *self._insert(complete_message(escort.instead.tag)), *self._escort_over(escort, None)]
+        out: list[Command] = []
+        failed = escort.failed
+        if escort.ending and (aside.problem or aside.tags != ["COMMIT"]):
+            # A deferred constraint, for one: the error takes the place of the success that was not told.
+            failed = aside.problem or "rolled back by the server"
+            if aside.error:
+                out += self._insert(aside.error)
+        elif escort.error:
+            out += self._insert(escort.error)
+        else:
+            out += self._tell_withheld(escort)
+        ready = ReadyForQuery(TransactionStatus(bytes([self.tracker.transaction_status]))).encode()
+        return [*out, *self._insert(ready), *self._escort_over(escort, failed)]
+
+    def _escort_over(self, escort: Escort, failed: str | None) -> list[Command]:
+        self._escort = None
+        self._held = None
+        self.running_ended(escort.held, escort.tags, failed)
+        return [*self._take_emitted(), *(self._go_on() if not self._closed else ())]
 
     def _refuse(self, held: Held, error: bytes | None) -> list[Command]:
         """Give the message the failure that `error` tells, in the backend's state as well as to the frontend.
@@ -1084,10 +1546,10 @@ class Core:
         held = self._held
         self._held = None
         self._waiting = bytearray()
-        if held is None or held.hold_id is None or held.rejects:
-            return []  # where nobody waits, nobody is missed: the hold stays
+        if held is None or held.hold_id is None or held.rejects or held.stage is Stage.RUNNING:
+            return []  # where nobody waits, nobody is missed: the hold stays; what runs already has an outcome of its own
         event = AuditEvent.ABANDONED if end is HoldState.ABANDONED else AuditEvent.WITHDRAWN
-        return [MoveHold(held.hold_id, end, why), Note(self._entry(event, held, outcome=why))]
+        return [*self._stop_copy(held), MoveHold(held.hold_id, end, why), Note(self._entry(event, held, outcome=why))]
 
     # --- while held ---------------------------------------------------------------------------------------------
 
@@ -1102,7 +1564,7 @@ class Core:
     def _scan_waiting(self) -> list[Command]:
         """Look for what ends a hold among the messages that wait: Terminate, and ROLLBACK right behind the held one."""
         held = self._held
-        if held is None or held.stage is Stage.SETTLING:
+        if held is None or held.stage in (Stage.SETTLING, Stage.UNWINDING, Stage.RUNNING):
             return []
         waiting = self._waiting
         position = self._scanned
@@ -1152,7 +1614,10 @@ class Core:
                     return []
                 held.heartbeats += 1
                 waited_s = held.heartbeats * self._settings.heartbeat_s
-                notice = replies.still_held_notice(held.hold_id, waited_s, held.timeout_s - waited_s)
+                if held.stage is Stage.PROTECTING and held.protection is not None:
+                    notice = replies.protecting_notice(held.hold_id, held.protection.progress, waited_s)
+                else:
+                    notice = replies.still_held_notice(held.hold_id, waited_s, held.timeout_s - waited_s)
                 return [
                     *self._insert(self._encoded(notice)),
                     StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
@@ -1183,7 +1648,7 @@ class Core:
             return []
         self._draining = True
         out: list[Command] = [StartTimer(Timer.DRAIN, self._settings.drain_timeout_s)]
-        if self._held is not None:
+        if self.has_hold:
             return [*out, *self._settle(AuditEvent.WITHDRAWN, HoldState.WITHDRAWN, replies.stopping, "the proxy stops")]
         return [*out, *self._drain_if_quiet()]
 
@@ -1232,6 +1697,12 @@ class Core:
             request.dropped(b"")
             request.ended()
         self.tracker.requests.clear()
+        escort, self._escort = self._escort, None
+        if escort is not None:
+            cut = (
+                "cut off while it was committed: whether it was is not known" if escort.ending else "cut off before its commit: rolled back"
+            )
+            self.running_ended(escort.held, escort.tags, cut)
         return [*self._take_emitted(), CloseSession(why)]
 
     # --- backend ------------------------------------------------------------------------------------------------
@@ -1240,7 +1711,7 @@ class Core:
         """Bytes of the backend. None: forward the chunk as it is."""
         if self._closed:
             return []
-        if self._looking.in_flight is not None and not self._sifting:
+        if not self._sifting and (self._asides.in_flight is not None or self._escort is not None):
             return self._sift(chunk)
         data = self._stash + chunk if self._stash else chunk
         size = len(data)
@@ -1315,12 +1786,14 @@ class Core:
             out.append(SendToFrontend(data[sent:position] if sent or position < size else data))
         out += self._take_emitted()
         held = self._held
-        if held is not None and tracker.skipping and held.stage is not Stage.SETTLING:
+        if held is not None and tracker.skipping and held.stage not in (Stage.SETTLING, Stage.UNWINDING, Stage.RUNNING):
             # A question of ours that failed has a reason to tell, in `_looked`.
-            if self._looking.answered is None:
+            if self._asides.answered is None:
                 out += self._skip_held(held, SKIPPED)
         elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in UNDECIDED)):
             out += self._ask(held)
+        elif held is not None and held.stage is Stage.PROTECTING:
+            out += self._step(held)
         elif self._draining:
             out += self._drain_if_quiet()
         return out
@@ -1328,7 +1801,7 @@ class Core:
     def _skip_held(self, held: Held, why: str) -> list[Command]:
         """The series failed before it: the backend would skip the held message, so there is nothing to decide."""
         self._held = None
-        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY)]
+        out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY), *self._stop_copy(held)]
         if held.hold_id is not None:
             out += [
                 MoveHold(held.hold_id, HoldState.WITHDRAWN, why),
@@ -1443,4 +1916,6 @@ class Core:
         outcome = failed if failed is not None else "; ".join(tags)
         state = HoldState.FAILED if failed is not None else HoldState.DONE
         self.emit(MoveHold(held.hold_id, state, outcome))
+        if held.protection is not None and held.protection.copied is not None:
+            self.emit(TellCopied(self._order(held), held.protection.copied, outcome, failed is not None))
         self.emit(Note(self._entry(AuditEvent.OUTCOME, held, outcome=outcome)))

@@ -164,7 +164,7 @@ def _session_grant_problem(services: Services, hold: Hold, answer: Answer) -> tu
             "invalid",
             f"a grant for a session may last {round(longest_s / 60)} minutes at most" if longest_s else "there are no session grants",
         )
-    if may_be_retried(services, hold):
+    if hold.request.protocol == "errand" or may_be_retried(services, hold):
         return "invalid", "no session waits for this one: a grant for its session has no use"
     return None
 

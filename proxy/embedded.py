@@ -62,24 +62,30 @@ class EmbeddedPostgres:
 
     def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._user is not None:
-            self._open_paths(self._user)
-        fresh = not (self._data / "PG_VERSION").exists()
-        if fresh:
-            shutil.rmtree(self._data, ignore_errors=True)
-            self._run("initdb", "-D", str(self._data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        self.prepare()
+        if not (self._data / "PG_VERSION").exists():
+            self.initialize()
         self.port = _free_port()
-        log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            [
-                str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port),
-                "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
-            ],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self._user, start_new_session=True,
-        )  # fmt: skip
-        log.close()
+        self._process = self.launch(self.port, "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200")
         self._wait()
         self._load_sample()
+
+    def prepare(self) -> str | None:
+        """Let whoever the server runs as reach what it needs; return his name, None for ourselves."""
+        if self._user is not None:
+            self._open_paths(self._user)
+        return self._user
+
+    def initialize(self) -> None:
+        """A new cluster in the place of whatever is there. Raises ConfigError."""
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._run("initdb", "-D", str(self._data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+
+    def launch(self, port: int, *options: str) -> subprocess.Popen[bytes]:
+        """The server's process; it does not answer at once."""
+        command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(port), *(part for o in options for part in ("-c", o))]
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self._user, start_new_session=True)
 
     def _open_paths(self, user: str) -> None:
         """Let the server's user reach the binaries and own its data."""

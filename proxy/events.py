@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from policy.judgement import Judgement
+from proxy.backups.model import Copied, CopyPlan
 from proxy.look import Sight
 from proxy.model import Decision, HoldId
 
@@ -99,6 +100,36 @@ class RecordFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyPlanned:
+    """The answer to PlanCopy."""
+
+    hold_id: HoldId
+    plan: CopyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTaken:
+    """The answer to TakeCopy: the copy is kept, and proven unless it is too large for that."""
+
+    hold_id: HoldId
+    copied: Copied
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFailed:
+    """The other answer to PlanCopy and TakeCopy: what was to be copied must not be destroyed."""
+
+    hold_id: HoldId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProgressed:
+    hold_id: HoldId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     timer: Timer
 
@@ -131,6 +162,10 @@ Event = (
     | Judged
     | Recorded
     | RecordFailed
+    | CopyPlanned
+    | CopyTaken
+    | CopyFailed
+    | CopyProgressed
     | TimerFired
     | CancelRequested
     | StopRequested

@@ -10,6 +10,7 @@ from policy.judgement import Judgement
 from protocol.tracker import Kind
 from proxy.look import Sight
 from proxy.model import Decision, HoldId, HoldState
+from proxy.protection import Protection
 
 
 class Mode(Enum):
@@ -34,6 +35,9 @@ class CoreSettings:
     looks: bool = True
     #: How long the answer may take when somebody waits for it.
     look_timeout_s: float = 10.0
+    #: Copy what an approved statement destroys.
+    protects: bool = False
+    copy_lock_timeout_s: float = 5.0
     #: How long a hold for which nobody waits can be decided, and the client may then send it again.
     retry_timeout_s: float = 3600.0
     #: Scripts longer than this that were not seen before are judged off the event loop.
@@ -47,6 +51,9 @@ class Stage(Enum):
     PENDING = auto()
     SETTLING = auto()
     CHECKING = auto()
+    PROTECTING = auto()
+    UNWINDING = auto()  # it is refused, once what was opened for its copy is closed
+    RUNNING = auto()  # it was sent, and its success is not certain yet (escort.py)
 
 
 #: Stages in which an operator can still decide, or will be able to.
@@ -67,6 +74,8 @@ class Held:
         follows, difference: it was approved as another hold, for what is not there any more.
         granted: it was decided before it came.
         flushed: the backend was told to answer what came before.
+        protection: of what it destroys, once that has begun.
+        skipped: its series has failed with something of ours, and the frontend has not been told.
     """
 
     kind: Kind
@@ -89,3 +98,5 @@ class Held:
     difference: tuple[str, ...] = ()
     granted: bool = False
     flushed: bool = False
+    protection: Protection | None = None
+    skipped: bool = False

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
 from policy.judgement import Judgement
-from protocol import Bind, Close, Execute, Flush, Parse, Sync
-from protocol.messages.extended_query import ObjectKind
+from proxy.asides import Aside, aside_of
 
 QUESTION: Final = files("proxy").joinpath("look.sql").read_bytes().strip()
 #: Names asked about; a script that names more is bound to the first ones.
@@ -106,21 +105,14 @@ class Sight:
 
 
 @dataclass(slots=True)
-class Look:
+class Look(Aside):
     """One question in flight.
 
     Attributes:
         names: asked about, in order.
-        row: the body of the DataRow that answered.
-        problem: why there is no answer.
-        has_sync: it ends with a Sync of its own.
     """
 
-    names: tuple[str, ...]
-    has_sync: bool
-    row: bytes = b""
-    problem: str = ""
-    messages: bytes = field(default=b"", repr=False)
+    names: tuple[str, ...] = ()
 
     def sight(self, server_encoding: str) -> Sight:
         if self.problem or not self.row:
@@ -187,26 +179,19 @@ def make_look(names: Iterable[tuple[str, str]], number: int, client_encoding: st
         parts = list(_parts(name))
         if 1 <= len(parts) <= 2:
             questions.append({"i": index, "kind": kind, "schema": parts[0] if len(parts) == 2 else "", "name": parts[-1]})
-    codec = _CODECS.get(client_encoding)
+    codec = CODECS.get(client_encoding)
     if not questions or codec is None:
         return None
     try:
         argument = json.dumps(questions, ensure_ascii=False).encode(codec)
     except UnicodeEncodeError:
         return None
-    statement = b"pghold look %d" % number
-    messages = (
-        Parse(statement, QUESTION, ()).encode()
-        + Bind(statement, statement, (), (argument,), ()).encode()
-        + Execute(statement, 0).encode()
-        + Close(ObjectKind.STATEMENT, statement).encode()
-        + (Sync() if has_sync else Flush()).encode()
-    )
-    return Look(tuple(name for _, name in asked), has_sync, messages=messages)
+    aside = aside_of((QUESTION,), number, argument=argument, has_sync=has_sync)
+    return Look(aside.messages, aside.kinds, names=tuple(name for _, name in asked))
 
 
 #: What a parameter can be sent in; in others (the East Asian ones that are for clients only) nothing is asked.
-_CODECS: Final = {
+CODECS: Final = {
     "UTF8": "utf-8",
     "SQL_ASCII": "utf-8",
     "LATIN1": "latin-1",
@@ -256,7 +241,7 @@ def _parts(name: str) -> Iterator[str]:
 
 def _read(row: bytes, names: tuple[str, ...], server_encoding: str) -> Sight:
     size = int.from_bytes(row[2:6], "big")
-    codec = {"SQL_ASCII": "utf-8"}.get(server_encoding) or _CODECS.get(server_encoding, "utf-8")
+    codec = {"SQL_ASCII": "utf-8"}.get(server_encoding) or CODECS.get(server_encoding, "utf-8")
     told = json.loads(bytes.fromhex(row[6 : 6 + size].decode("ascii")).decode(codec, "backslashreplace"))
     page_bytes = int(told["page_bytes"])
     objects = tuple(

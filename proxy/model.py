@@ -52,6 +52,15 @@ HOLD_TRANSITIONS: dict[HoldState, frozenset[HoldState]] = {
 }
 
 
+class ErrandKind(StrEnum):
+    """What pghold itself does on the server (backups/errands.py); also the id of the "rule" that the hold of an errand names, for
+    [[policy.approvals]] and notifications."""
+
+    UNDO = "undo"
+    RESTORE = "restore"
+    PURGE = "purge"
+
+
 class Role(StrEnum):
     """What an operator may do: viewer reads; approver decides as well; admin also kills and reloads; auditor
     reads holds and the audit log."""
@@ -140,7 +149,7 @@ class HoldRequest:
     Attributes:
         script: for people (decoded, passwords blanked). The bytes that will run never leave the session.
         script_sha256: hex digest of the exact bytes.
-        protocol: "simple", "extended" or "function_call".
+        protocol: "simple", "extended" or "function_call"; "errand" of pghold's own (backups/errands.py), "practice" of nobody's.
         parameters: Bind values for people: text values as text (cut), others as "\\x…" (cut), NULL as None.
         in_transaction: whether the session is in a transaction block (its locks stay while it waits).
         expires_in_s: how long it may wait.
@@ -240,7 +249,7 @@ class Hold:
 
         Never one that was decided before: what was approved may have run.
         """
-        if self.decision is not None or self.request.protocol == "practice":
+        if self.decision is not None or self.request.protocol in ("practice", "errand"):
             return False
         if self.state is HoldState.PENDING:
             return not self.request.waits

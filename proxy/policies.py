@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time
 from fnmatch import fnmatchcase
@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from policy import Engine, Environment, Profile, Verdict
 from policy.rules import ALL_RULES
 from policy.view import RuleAction, View
+from proxy.model import ErrandKind
 
 #: Engines kept; each has caches of some megabytes.
 _ENGINES: Final = 32
@@ -151,10 +152,11 @@ def _hours(text: str) -> tuple[time, time]:
     return first, last
 
 
-def _known_rules(value: list[str]) -> list[str]:
+def _known_rules(value: list[str], known: Sequence[str] = ()) -> list[str]:
+    known = known or _RULE_IDS
     for pattern in value:
-        if not any(fnmatchcase(rule_id, pattern) for rule_id in _RULE_IDS):
-            near = difflib.get_close_matches(pattern, _RULE_IDS, 1)
+        if not any(fnmatchcase(rule_id, pattern) for rule_id in known):
+            near = difflib.get_close_matches(pattern, known, 1)
             raise ValueError(f"{pattern!r} is no rule" + (f"; did you mean {near[0]}?" if near else "; docs/rules/ lists them"))
     return value
 
@@ -203,7 +205,7 @@ class ApprovalEntry(_Model):
     @field_validator("rules")
     @classmethod
     def _rules_are_known(cls, value: list[str]) -> list[str]:
-        return _known_rules(value)
+        return _known_rules(value, (*_RULE_IDS, *map(str, ErrandKind)))
 
 
 class OnHoldEntry(Condition):

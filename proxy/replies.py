@@ -115,6 +115,48 @@ def granted_notice(hold_id: HoldId, decision: Decision) -> Reply:
     )
 
 
+def protecting_notice(hold_id: HoldId, progress: str, waited_s: float) -> Reply:
+    how_far = progress or "it is being looked what must be copied"
+    return Reply(
+        "NOTICE",
+        SUCCESSFUL_COMPLETION,
+        f"pghold: hold {hold_id} is approved; what it destroys is copied first ({_duration(waited_s)} so far: {how_far})",
+    )
+
+
+def copied_notice(hold_id: HoldId, text: str) -> Reply:
+    return Reply(
+        "NOTICE",
+        SUCCESSFUL_COMPLETION,
+        f"pghold: hold {hold_id} runs now; {text}",
+        hint=f"It can be taken back with: pghold undo {hold_id}, or pghold restore {hold_id}.",
+    )
+
+
+def substitute_notice(text: str) -> Reply:
+    return Reply("NOTICE", SUCCESSFUL_COMPLETION, f"pghold: {text}")
+
+
+def not_protected(judgement: Judgement, hold_id: HoldId | None, why: str) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement was approved, but no proven copy of what it destroys could be made: {why}",
+        _detail(judgement, hold_id),
+        "It was not executed. Remove the reason and send it again; to approve without a copy takes a permission of its own.",
+    )
+
+
+def not_counted(judgement: Judgement, hold_id: HoldId | None, why: str) -> Reply:
+    return Reply(
+        "ERROR",
+        INSUFFICIENT_PRIVILEGE,
+        f"pghold: this statement was rolled back: {why}",
+        _detail(judgement, hold_id),
+        "Nothing has changed. Send it again; it will be looked at and copied anew.",
+    )
+
+
 def not_waiting(judgement: Judgement, hold_id: HoldId, retry_s: float) -> Reply:
     """For clients that do not wait (pghold.on_hold=reject)."""
     return Reply(

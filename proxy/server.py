@@ -517,8 +517,10 @@ class Server:
         """End our own hold, or pass the request on: any process can, since keys are the server's own."""
         for key, session in self._keys.get(request.process_id, []):
             if hmac.compare_digest(key, request.secret_key) and session.has_hold:
+                has_step = session.has_step
                 session.cancel_requested()
-                return
+                if not has_step:
+                    return
         if self._cancels >= _CANCELS_LIMIT:
             self._metrics.refused("too many cancels")
             return

@@ -10,6 +10,11 @@ from policy.verdict import Severity
 from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
+from proxy.backups.errands import Errands
+from proxy.backups.keeper import Keeper
+from proxy.backups.outlook import Forecast
+from proxy.backups.trash import Trash
+from proxy.backups.undo import Undo
 from proxy.config import Settings
 from proxy.control import Control
 from proxy.grants import SqlGrants
@@ -38,6 +43,7 @@ class Services:
         problems: why the proxy is not ready, one sentence each; empty when it is.
         spawn: run a background task that the process owns.
         console_url: the console's address as people reach it, without a slash at its end.
+        keeper: of the set of copies; `forecast`: whether a statement that waits would get one.
     """
 
     settings: Settings
@@ -62,6 +68,11 @@ class Services:
     backups: SqlBackups
     health: HealthMonitor
     schemas: SchemaHistory
+    errands: Errands
+    trash: Trash
+    undo: Undo
+    keeper: Keeper
+    forecast: Forecast
 
     def policy(self) -> PolicyFile:
         """The policy file in force."""

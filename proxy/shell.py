@@ -19,25 +19,33 @@ from typing import Final, Protocol
 
 from policy.context import Context
 from policy.judgement import Judgement
+from proxy.backups.seams import Protector
 from proxy.commands import (
     CloseSession,
     Command,
     Count,
+    DescribeCopy,
     DescribeHold,
     ExpireHold,
     JudgeScript,
+    KeepRows,
     MoveHold,
     Note,
     OpenHold,
     PauseFrontend,
+    PlanCopy,
     Record,
     ResumeFrontend,
     SendToBackend,
     SendToFrontend,
     StartTimer,
+    StopCopy,
     StopTimer,
+    TakeCopy,
     Tell,
+    TellCopied,
 )
+from proxy.copying import Copying
 from proxy.core import Core
 from proxy.events import (
     BackendLost,
@@ -78,6 +86,9 @@ _REFUSALS: Final = frozenset(
 )
 
 
+_Chore = MoveHold | DescribeHold | DescribeCopy | asyncio.Future[None]
+
+
 class Counters(Protocol):
     """The metrics that sessions feed one by one; bytes and allowed scripts are added up by `Totals`."""
 
@@ -109,6 +120,7 @@ class SessionRuntime:
 
     book: HoldBook
     grants: Grants
+    protector: Protector
     audit: AuditLog
     counters: Counters
     settings: CoreSettings
@@ -161,7 +173,9 @@ class Session:
         self._inbox: deque[Event] = deque()
         self._inbox_bytes = 0
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
-        self._chores: deque[MoveHold | DescribeHold | asyncio.Future[None]] = deque()
+        self._copying = Copying(runtime.protector, runtime.tasks, self.report, self._perform_now, self._rows_pile)
+        self._rows_full = False
+        self._chores: deque[_Chore] = deque()
         self._chore_task: asyncio.Task[None] | None = None
         self._links = 2
         self._closing = False
@@ -185,6 +199,10 @@ class Session:
     @property
     def has_hold(self) -> bool:
         return self.core.has_hold
+
+    @property
+    def has_step(self) -> bool:
+        return self.core.has_step
 
     def cancel_requested(self) -> None:
         self.report(CancelRequested())
@@ -339,8 +357,10 @@ class Session:
                 self._runtime.on_change(requester, judgement)
             case Note(entry):
                 self._chore(self._runtime.audit.submit(entry, late=True))
-            case MoveHold() | DescribeHold():
+            case MoveHold() | DescribeHold() | DescribeCopy():
                 self._chore(command)
+            case PlanCopy() | TakeCopy() | KeepRows() | StopCopy() | TellCopied():
+                self._copying.perform(command)
             case StartTimer(timer, after_s):
                 self._stop_timer(timer)
                 loop = asyncio.get_running_loop()
@@ -358,7 +378,12 @@ class Session:
             case Record() | OpenHold() | ExpireHold() | JudgeScript():
                 raise AssertionError("must be awaited")
 
-    def _chore(self, chore: MoveHold | DescribeHold | asyncio.Future[None]) -> None:
+    def _rows_pile(self, full: bool) -> None:
+        """The rows of a copy come faster than they are kept."""
+        self._rows_full = full
+        self._steer_reading()
+
+    def _chore(self, chore: _Chore) -> None:
         """What must happen in order, but holds nobody up."""
         self._chores.append(chore)
         if self._chore_task is None:
@@ -373,6 +398,8 @@ class Session:
                         await self._runtime.book.move(chore.hold_id, chore.to, chore.outcome)
                     elif isinstance(chore, DescribeHold):
                         await self._runtime.book.describe(chore.hold_id, chore.sight)
+                    elif isinstance(chore, DescribeCopy):
+                        await self._runtime.book.copied(chore.hold_id, chore.copy)
                     else:
                         await chore
                 except (StoreError, AuditError) as error:
@@ -396,7 +423,7 @@ class Session:
 
     def _steer_reading(self) -> None:
         _set_reading(self._frontend, not (self._core_paused or self._backend_full or self._inbox_full))
-        _set_reading(self._backend, not (self._frontend_full or self._inbox_full))
+        _set_reading(self._backend, not (self._frontend_full or self._inbox_full or self._rows_full))
 
     def backend_full(self, full: bool) -> None:
         self._backend_full = full
@@ -444,6 +471,7 @@ class Session:
 
     def _abort(self) -> None:
         self._closing = True
+        self._copying.stop()
         for transport in (self._frontend, self._backend):
             transport.abort()
 
@@ -452,6 +480,7 @@ class Session:
             return
         for timer in list(self._timers):
             self._stop_timer(timer)
+        self._copying.stop()
         totals = self._runtime.totals
         totals.allowed += self.core.allowed
         totals.bytes_from_frontend += self.bytes_from_frontend

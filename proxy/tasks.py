@@ -32,6 +32,10 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(task.get_name(), error)
 
+    @property
+    def running(self) -> frozenset[asyncio.Task[None]]:
+        return frozenset(self._running)
+
     async def wait(self, timeout_s: float) -> None:
         """Wait for all that run now; cancel those that take longer."""
         if not self._running:

@@ -9,9 +9,11 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
+from proxy.admin.backups import BACKUP_COLUMNS, backup_fields, backup_rows
 from proxy.admin.syntax import SyntaxProblemError, Token, commands
 from proxy.approvals import needs, why_not
 from proxy.console.script import one_line, plain
+from proxy.copy_words import copy_lines
 from proxy.decide import Answer as Decided
 from proxy.decide import DecisionRefusedError, decide, names_to_type, revoke, too_late
 from proxy.errors import ConfigError
@@ -23,6 +25,7 @@ from proxy.operators import Person
 from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldError
 from proxy.services import Services
 from proxy.sight_words import sight_lines
+from proxy.store.backups import UnknownBackupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ HELP: Final = (
     ("SHOW HOLD id", "everything about one hold"),
     (APPROVE_FORM, "let it run, once; the code of a second factor, the name of what is lost, alone where several must"),
     (DENY_FORM, "refuse it; the client is told the statement to send instead"),
+    ("SHOW BACKUPS", "the newest 1000 copies, of holds and on schedule"),
+    ("SHOW BACKUP id", "one copy: what is in it, its proof, how to bring it back"),
     ("SHOW GRANTS", "what was decided ahead and can still be used"),
     ("REVOKE id", "take a grant back"),
     ("SHOW OPERATORS", "who may decide (admin, auditor)"),
@@ -95,6 +100,8 @@ async def run(services: Services, operator: Operator, words: list[Token]) -> Ans
         return _noise(words)
     except UnknownHoldError:
         raise CommandError("42704", f"hold {words[_ID[words[0].keyword]].text} does not exist", "SHOW HOLDS lists them.") from None
+    except UnknownBackupError as error:
+        raise CommandError("42704", f"backup {error} does not exist", "SHOW BACKUPS lists them.") from None
     except NotPendingError as error:
         raise CommandError("55000", _told(too_late(error))) from None
     except StoreError as error:
@@ -112,6 +119,8 @@ def columns_of(words: list[Token]) -> tuple[str, ...] | None:
         columns = {
             "HOLDS": _HOLD_COLUMNS,
             "HOLD": ("field", "value"),
+            "BACKUPS": BACKUP_COLUMNS,
+            "BACKUP": ("field", "value"),
             "OPERATORS": _OPERATOR_COLUMNS,
             "SESSIONS": _SESSION_COLUMNS,
             "GRANTS": _GRANT_COLUMNS,
@@ -136,6 +145,10 @@ async def _show(services: Services, operator: Operator, words: list[Token]) -> A
         case "HOLD":
             hold = await services.book.get(HoldId(_id(words, 2)))
             return Answer("SHOW", ("field", "value"), _hold_fields(hold, now) + await _demands(services, operator, hold))
+        case "BACKUPS":
+            return Answer("SHOW", BACKUP_COLUMNS, await backup_rows(services.backups, now))
+        case "BACKUP":
+            return Answer("SHOW", ("field", "value"), await backup_fields(services.backups, _id(words, 2)))
         case "OPERATORS":
             if operator.role not in (Role.ADMIN, Role.AUDITOR):
                 raise CommandError("42501", f"the role {operator.role} may not do that", "It takes an admin or an auditor.")
@@ -200,7 +213,7 @@ def _hold_fields(hold: Hold, now: datetime) -> list[tuple[str | None, ...]]:
     rows += [("safer", _told(f.suggestion)) for f in request.findings if f.suggestion]
     rows += [("relations", _told(", ".join(request.relations))), ("environment", request.environment), ("protocol", request.protocol)]
     rows += [("in transaction", "yes" if request.in_transaction else "no"), ("client waits", "yes" if request.waits else "no")]
-    rows += [(name, _told(value)) for name, value in sight_lines(hold_as_json(hold))]
+    rows += [(name, _told(value)) for name, value in (*sight_lines(hold_as_json(hold)), *copy_lines(hold_as_json(hold)))]
     rows += [("before", one_line(script, 200)) for script in request.recent]
     rows += [(f"parameter {i}", None if v is None else _told(v)) for i, v in enumerate(request.parameters, 1)]
     rows += [("script", plain(request.script))]
@@ -215,8 +228,9 @@ async def _demands(services: Services, operator: Operator, hold: Hold) -> list[t
     """What it takes to decide it."""
     if hold.state is not HoldState.PENDING:
         return []
+    outlook = await services.forecast.of(hold)
     wanted = needs(services.policy().approvals, hold.request)
-    rows: list[tuple[str | None, ...]] = []
+    rows: list[tuple[str | None, ...]] = [("backup", _told(outlook.text))]
     if why := why_not(operator, hold.request):
         rows.append(("not yours to decide", why))
     if names := names_to_type(hold):

@@ -52,7 +52,8 @@ def holds(
     from proxy.cli.client import Client
 
     ended = every or state not in (None, HoldState.PENDING)
-    found = list(islice(_matching(Client(console, token), ended, state, database, role), limit))
+    client = Client(console, token)
+    found = list(islice(_matching(client, ended, state, database, role), limit))
     if as_json:
         for hold in reversed(found):
             print(json.dumps(hold))
@@ -60,6 +61,8 @@ def holds(
     from proxy.cli.render import table, terminal
 
     out = terminal()
+    if not client.request("GET", "/me").get("backup_before_danger", True):
+        terminal(stderr=True).print("[bold red]NO COPIES are made before a dangerous statement runs (backup_before_danger is false)[/]")
     if not found:
         chosen = state is not None or database or role
         out.print("No hold fits." if chosen else "There are no holds." if every else "Nothing waits.")
@@ -109,7 +112,10 @@ def approve(
     session_minutes: Annotated[
         float, typer.Option(help="Let the same rules pass in that session for so long.", min=0, show_default=False)
     ] = 0,
-    without_backup: Annotated[bool, typer.Option("--without-backup", help="Take no copy first; a permission of its own.")] = False,
+    without_backup: Annotated[
+        bool,
+        typer.Option("--without-backup", help="Take no copy first: what is lost then is lost. A permission of its own, and on record."),
+    ] = False,
     all_like: LikeOption = None,
     count: CountOption = None,
     as_json: JsonOption = False,

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from proxy.copy_words import copy_lines, copy_mark
 from proxy.sight_words import sight_lines
 
 _STATE_STYLE = {"pending": "bold yellow", "approved": "green", "released": "green", "done": "green", "denied": "red", "failed": "red"}
@@ -70,11 +71,12 @@ def _moment(text: str) -> datetime:
 def table(holds: list[dict[str, Any]]) -> Table:
     """One line for each hold, oldest first."""
     result = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("ID", "STATE", "AGE", "LEFT", "WHO", "WHERE", "RULES"):
+    copies = [copy_mark(hold) for hold in holds]
+    for name in ("ID", "STATE", "AGE", "LEFT", "WHO", "WHERE", "RULES", *(["BACKUP"] if any(copies) else [])):
         result.add_column(name, no_wrap=True, min_width=len(name), max_width=28, overflow="ellipsis")
     result.add_column("STATEMENT", overflow="ellipsis", no_wrap=True, min_width=20)
     now = datetime.now(UTC)
-    for hold in reversed(holds):
+    for hold, copy in reversed(list(zip(holds, copies, strict=True))):
         state = hold["state"]
         left = span((_moment(hold["expires_at"]) - now).total_seconds()) if state == "pending" else "-"
         result.add_row(
@@ -85,6 +87,7 @@ def table(holds: list[dict[str, Any]]) -> Table:
             Text(visible(f"{hold['role']}@{hold['client_addr']}", False)),
             Text(visible(hold["database"], False)),
             Text(visible(", ".join(hold["rule_ids"]), False), _SEVERITY_STYLE.get(hold["severity"], "") if state == "pending" else "dim"),
+            *([Text(copy or "-", "bold red" if any(word.isupper() for word in copy.split()) else "")] if any(copies) else []),
             Text(visible(" ".join(hold["script"].split()), False)),
         )
     return result
@@ -131,6 +134,7 @@ def card(hold: dict[str, Any], console: Console) -> None:
         ),
     ]
     facts += sight_lines(hold)
+    facts += copy_lines(hold)
     if not hold["waits"]:
         facts.append(("client", "does not wait; approved, it runs when it is sent again"))
     if hold["decision"]:

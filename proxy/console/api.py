@@ -15,6 +15,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
+from proxy.backups.outlook import outlook_as_json
+from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
 from proxy.console.api_review import review_routes
 from proxy.console.api_schema import schema_routes
@@ -98,7 +100,8 @@ def make_api(services: Services) -> FastAPI:
     async def get_hold(who: Who, hold_id: Id) -> dict[str, object]:
         """One hold."""
         try:
-            return dict(hold_as_json(await services.book.get(HoldId(hold_id))))
+            hold = await services.book.get(HoldId(hold_id))
+            return {**hold_as_json(hold), "backup_outlook": await outlook_as_json(services.forecast, hold)}
         except UnknownHoldError:
             raise ProblemError(404, "no such hold", f"there is no hold {hold_id}") from None
 
@@ -167,6 +170,7 @@ def make_api(services: Services) -> FastAPI:
     api.include_router(review_routes(services, operator))
     api.include_router(people_routes(services, operator))
     api.include_router(schema_routes(services, operator))
+    api.include_router(backup_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 
@@ -246,7 +250,7 @@ def make_api(services: Services) -> FastAPI:
     async def readyz() -> JSONResponse:
         """The server can be reached, and decisions can be stored and recorded."""
         problems = await services.problems()
-        warnings = await asyncio.to_thread(services.audit_care.warnings)
+        warnings = [*await asyncio.to_thread(services.audit_care.warnings), *services.keeper.warnings()]
         # The checks are detail: that a copy is old is no reason to take the proxy away from its clients.
         told = {"ready": not problems, "problems": problems, "warnings": warnings, "checks": states_as_json(services.health.report)}
         return JSONResponse(told, 200 if not problems else 503)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from policy.catalogue import RULES
 from proxy.approvals import needs, why_not
+from proxy.backups.outlook import outlook_as_json
 from proxy.console.grouping import group
 from proxy.console.history import History
 from proxy.console.problems import ProblemError, pick
@@ -51,6 +52,7 @@ def review_routes(services: Services, operator: Callable[..., Awaitable[Operator
             "phrase": services.settings.approval_phrase,
             "environment": str(services.settings.effective_environment),
             "mode": services.settings.mode,
+            "backup_before_danger": services.settings.backup_before_danger,
             "version": version("pghold"),
             "now": iso(services.clock.now()),
         }
@@ -74,6 +76,7 @@ def review_routes(services: Services, operator: Callable[..., Awaitable[Operator
         given = await services.approvals.of(hold.id)
         return {
             "hold": hold_as_json(hold),
+            "backup_outlook": await outlook_as_json(services.forecast, hold),
             **_demands(services, who, [hold]),
             "approvals": [{"operator": a.operator, "reason": a.reason, "at": iso(a.at)} for a in given],
             "rules": {i: rule_text(RULES[i]) for i in hold.request.rule_ids if i in RULES},

@@ -54,12 +54,16 @@ class Group:
 
 def _session(hold: Hold) -> Hashable:
     who = hold.request.requester
+    if hold.request.protocol == "errand":
+        return ("errand", hold.id)  # of no session
     return ("session", who.session_id, who.role, who.database)
 
 
 def _client(hold: Hold) -> Hashable:
     """The same program on the same machine, against the same rules."""
     request, who = hold.request, hold.request.requester
+    if request.protocol == "errand":
+        return ("errand", hold.id)
     host = who.client_addr.rpartition(":")[0] or who.client_addr
     return ("client", who.role, who.database, who.application_name, host, request.rule_ids, tuple(s.kind for s in request.statements))
 

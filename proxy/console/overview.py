@@ -1,4 +1,4 @@
-"""Pages about the proxy as a whole: sessions, activity, health, backups."""
+"""Pages about the proxy as a whole: sessions, activity, health."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SESSIONS_SHOWN: Final = 1000
 
 
 class OverviewPages:
-    """/sessions, /grants, /activity, /health, /backups."""
+    """/sessions, /grants, /activity, /health."""
 
     def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
         self._services = services
@@ -40,7 +40,6 @@ class OverviewPages:
         router.add_api_route("/sessions/{session_id:int}/kill", self._kill, methods=["POST"])
         router.add_api_route("/grants/{grant_id:int}/revoke", self._revoke, methods=["POST"])
         router.add_api_route("/activity", self._activity, methods=["GET"])
-        router.add_api_route("/backups", self._backups, methods=["GET"])
         router.add_api_route("/health", self._health, methods=["GET"])
         router.add_api_route("/health/accept", self._accept, methods=["POST"])
         return router
@@ -105,9 +104,6 @@ class OverviewPages:
             states=sorted(Counter(state for _, _, state in waits).items()),
         )
 
-    async def _backups(self, request: Request) -> Response:
-        return self._views.page(request, "backups.html", visitor=await self._signin.visitor(request))
-
     async def _health(self, request: Request) -> Response:
         visitor = await self._signin.visitor(request)
         services = self._services
@@ -130,7 +126,7 @@ class OverviewPages:
             "health.html",
             visitor=visitor,
             problems=[*problems, notifier.chain_problem] if notifier.chain_problem else problems,
-            warnings=await asyncio.to_thread(services.audit_care.warnings),
+            warnings=[*await asyncio.to_thread(services.audit_care.warnings), *services.keeper.warnings()],
             facts=facts,
             report=services.health.report,
             **notices(services),

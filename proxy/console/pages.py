@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse
 from policy.catalogue import RULES
 from policy.verdict import Severity
 from proxy.approvals import needs, why_not
+from proxy.backups.commands import back_command
 from proxy.console.grouping import Group, group
 from proxy.console.history import History
 from proxy.console.practice import open_practice_hold
@@ -175,6 +176,8 @@ class HoldPages:
             rules={i: rule_text(RULES[i]) for i in hold.request.rule_ids if i in RULES},
             similar=await self._history.similar(hold) if whole else [],
             needs=wanted,
+            outlook=await services.forecast.of(hold) if hold.state == "pending" else None,
+            bring_back=back_command(hold.copy.kind, int(hold.id)) if hold.copy is not None and hold.copy.state == "done" else "",
             second_factor=wanted.second_factor or services.wants_second_factor(hold.request.severity),
             approvals=await services.approvals.of(hold_id),
             why_not=why_not(visitor.operator, hold.request),

@@ -18,10 +18,16 @@ from proxy.console.script import pieces, unusual_characters
 from proxy.console.signin import SignIn, require
 from proxy.console.views import Views
 from proxy.errors import ConfigError
-from proxy.model import Role
+from proxy.model import ErrandKind, Role
 from proxy.policies import Identity
 from proxy.services import Services
 
+#: What stands in the place of a rule where the statement is pghold's own.
+ERRANDS: Final[dict[str, str]] = {
+    ErrandKind.UNDO: "No rule: an operator asked pghold to take back what a statement did. The hold says what will run (docs/undo.md).",
+    ErrandKind.RESTORE: "No rule: an operator asked pghold to restore a copy. The hold says what will run (docs/undo.md).",
+    ErrandKind.PURGE: "No rule: tables that were moved to the trash have been there for long enough to be dropped (docs/undo.md).",
+}
 _SCRIPT_LIMIT: Final = 100_000
 
 
@@ -147,6 +153,8 @@ class RulePages:
     async def _rule(self, request: Request, rule_id: str) -> Response:
         visitor = await self._signin.visitor(request)
         rule = RULES.get(rule_id)
+        if rule_id in ERRANDS:
+            return self._views.page(request, "error.html", visitor=visitor, title=rule_id, detail=ERRANDS[rule_id])
         if rule is None:
             return self._views.page(
                 request,

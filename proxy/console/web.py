@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from proxy.config import Settings, address
 from proxy.console.api import make_api
+from proxy.console.backups import BackupPages
 from proxy.console.browsers import BrowserPages
 from proxy.console.notices import NoticePages
 from proxy.console.overview import OverviewPages
@@ -29,6 +30,7 @@ from proxy.console.views import STATIC, Views
 from proxy.grants import UnknownGrantError
 from proxy.seams import AuditError, StoreError, UnknownHoldError
 from proxy.services import Services
+from proxy.store.backups import UnknownBackupError
 
 _MEDIA: Final = {
     "console.css": "text/css",
@@ -51,6 +53,7 @@ def make_console(services: Services) -> ASGIApp:
         HoldPages(services, signin, views),
         OverviewPages(services, signin, views),
         SchemaPages(services, signin, views),
+        BackupPages(services, signin, views),
         RecordPages(services, signin, views),
         RulePages(services, signin, views),
         PeoplePages(services, signin, sessions, views),
@@ -125,6 +128,7 @@ def _add_errors(app: FastAPI, signin: SignIn, views: Views) -> None:
 
     @app.exception_handler(UnknownGrantError)
     @app.exception_handler(UnknownHoldError)
+    @app.exception_handler(UnknownBackupError)
     async def unknown(request: Request, error: LookupError) -> Response:
         return await page(request, 404, "Not found", "There is nothing of that name.")
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from policy.catalogue import severity_of
 from policy.judgement import Judgement
+from proxy.backups.alarm import Alarm, AlarmKind
 from proxy.console.views import span, title_of
 from proxy.holds_json import Json, hold_as_json, iso
 from proxy.model import Hold, HoldState, Requester
@@ -61,15 +62,40 @@ def settled(hold: Hold, now: datetime) -> Message | None:
     if topic is Topic.APPROVED and decision.break_glass:
         topic = Topic.BREAK_GLASS
         subject = f"BREAK-GLASS by {who}: {_title(hold)} in {_where(hold)} was approved by one person alone"
+    elif topic is Topic.DENIED and decision.approved:
+        subject = f"NOT RUN: {_title(hold)} in {_where(hold)}: no copy could be made, after {who} had approved it"
+    elif topic is Topic.APPROVED and decision.without_backup:
+        subject = f"WITHOUT A BACKUP, approved by {who}: {_title(hold)} in {_where(hold)}"
     elif topic in (Topic.APPROVED, Topic.DENIED):
         subject = f"{str(hold.state).capitalize()} by {who}: {_title(hold)} in {_where(hold)}"
     else:
         subject = f"{str(hold.state).capitalize()}: {_title(hold)} in {_where(hold)}, after {who} had approved it"
     others = [name(a) for a in decision.approvers if a != decision.operator]
-    lines = [f"Reason: {reason}", *([f"With: {', '.join(others[:5])}"] if others else [])]
+    lines = [*_copy(hold), f"Reason: {reason}", *([f"With: {', '.join(others[:5])}"] if others else [])]
+    if decision.without_backup:
+        lines.insert(0, "WITHOUT A BACKUP: nothing was copied before it ran.")
     if decision.suggestion:
         lines.append(f"Suggested instead: {cut(decision.suggestion, STATEMENT_CHARACTERS)}")
     return _about(hold, topic, subject, now, lines)
+
+
+def protected(hold: Hold, now: datetime) -> Message | None:
+    """Of one that was approved and is about to run, or has run: which copy was made. None when there is none."""
+    copy, decision = hold.copy, hold.decision
+    if copy is None or copy.state != "done" or decision is None:
+        return None
+    subject = f"Copied: {cut(copy.text, 60)}, before {_title(hold)} in {_where(hold)}"
+    said = [f"Approved by {name(decision.operator)}: {cut(decision.reason, REASON_CHARACTERS)}"]
+    if copy.backup_id:
+        said.append(f"To bring it back: pghold restore {hold.id}")
+    return _about(hold, Topic.PROTECTED, subject, now, [*_copy(hold), *said])
+
+
+def _copy(hold: Hold) -> list[str]:
+    copy = hold.copy
+    if copy is None or copy.state not in ("done", "failed"):
+        return []
+    return [f"Copy: {'FAILED: ' if copy.state == 'failed' else ''}{cut(copy.text, REASON_CHARACTERS)}"]
 
 
 def finished(hold: Hold, now: datetime) -> Message | None:
@@ -178,6 +204,45 @@ def solved(thread: str, environment: str, began: datetime, now: datetime) -> Mes
     )
 
 
+_ALARMS: Final = {
+    AlarmKind.FAILED: (
+        Topic.BACKUP_FAILED,
+        "high",
+        "Until one succeeds, the last full copy is all there is. `pghold backups` shows which.",
+    ),
+    AlarmKind.LATE: (Topic.BACKUP_LATE, "high", "The proxy was down, or something keeps it from copying; `pghold backups` shows what."),
+    AlarmKind.DIFFERENT: (Topic.BACKUP_DIFFERENT, "critical", "Do not rely on it. Take another now: pghold backups take"),
+    AlarmKind.MISSING: (
+        Topic.BACKUP_MISSING,
+        "critical",
+        "Whoever removed them did so without pghold. Take another now: pghold backups take",
+    ),
+    AlarmKind.REMOVAL: (Topic.BACKUP_REMOVAL, "medium", "It is tried again every hour."),
+}
+
+
+def alarmed(alarm: Alarm, environment: str, now: datetime) -> Message:
+    """Something is wrong with a copy."""
+    topic, severity, advice = _ALARMS[alarm.kind]
+    return Message(
+        topic=topic,
+        severity=severity,
+        thread=f"backup-{alarm.kind}-{alarm.backup_id or cut(alarm.database, 80)}",
+        subject=cut(f"BACKUP: {alarm.text}", SUBJECT_CHARACTERS),
+        lines=(
+            f"Where: database {name(alarm.database)}, {environment}",
+            *([cut(alarm.text, REASON_CHARACTERS)] if len(alarm.text) > SUBJECT_CHARACTERS - 10 else []),
+            advice,
+        ),
+        at=str(iso(now)),
+        path=f"/backups/{alarm.backup_id}" if alarm.backup_id else "/backups",
+        environment=environment,
+        database=alarm.database,
+        kind="backup",
+        facts={"alarm": str(alarm.kind), "database": alarm.database, "backup": alarm.backup_id, "text": cut(alarm.text, _FACT_CHARACTERS)},
+    )
+
+
 def locked_out(operator: str, until: datetime, now: datetime) -> Message:
     who = name(operator)
     return Message(
@@ -279,6 +344,12 @@ _PLURALS: Final = {
     Topic.FAILING: "checks fail",
     Topic.WORKS: "checks work again",
     Topic.BYPASS: "alarms of sessions past pghold",
+    Topic.PROTECTED: "copied before they ran",
+    Topic.BACKUP_FAILED: "copies failed",
+    Topic.BACKUP_LATE: "copies late",
+    Topic.BACKUP_DIFFERENT: "copies not proven",
+    Topic.BACKUP_MISSING: "copies without their files",
+    Topic.BACKUP_REMOVAL: "copies not removed",
     Topic.CHANGED: "changes passed",
     Topic.TEST: "tests",
 }

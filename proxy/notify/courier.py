@@ -322,7 +322,7 @@ class Courier:
 
 
 def _goes_on(topic: Topic) -> bool:
-    return topic in (Topic.OPENED, Topic.REMINDED, Topic.PROBLEM, Topic.APPROVED, Topic.BREAK_GLASS)
+    return topic in (Topic.OPENED, Topic.REMINDED, Topic.PROBLEM, Topic.APPROVED, Topic.PROTECTED, Topic.BREAK_GLASS)
 
 
 def _now() -> float:

@@ -20,6 +20,7 @@ class Topic(StrEnum):
     EXPIRED = "hold.expired"
     WITHDRAWN = "hold.withdrawn"
     ABANDONED = "hold.abandoned"
+    PROTECTED = "hold.protected"  # approved, and what it destroys was copied
     BREAK_GLASS = "break-glass"
     LOCKED_OUT = "operator.locked-out"
     PROBLEM = "health.problem"
@@ -27,6 +28,11 @@ class Topic(StrEnum):
     FAILING = "health.failing"
     WORKS = "health.works"
     BYPASS = "health.bypass"
+    BACKUP_FAILED = "backup.failed"
+    BACKUP_LATE = "backup.late"
+    BACKUP_DIFFERENT = "backup.different"
+    BACKUP_MISSING = "backup.missing"
+    BACKUP_REMOVAL = "backup.removal"
     CHANGED = "change.passed"
     TEST = "test"
 
@@ -34,7 +40,18 @@ class Topic(StrEnum):
 #: After one of these a hold's thread is over.
 SETTLED: Final = frozenset({Topic.APPROVED, Topic.DENIED, Topic.EXPIRED, Topic.WITHDRAWN, Topic.ABANDONED, Topic.BREAK_GLASS})
 #: These wait for no digest.
-URGENT: Final = frozenset({Topic.BREAK_GLASS, Topic.PROBLEM, Topic.SOLVED, Topic.BYPASS, Topic.LOCKED_OUT, Topic.TEST})
+URGENT: Final = frozenset(
+    {
+        Topic.BREAK_GLASS,
+        Topic.PROBLEM,
+        Topic.SOLVED,
+        Topic.BYPASS,
+        Topic.LOCKED_OUT,
+        Topic.TEST,
+        Topic.BACKUP_DIFFERENT,
+        Topic.BACKUP_MISSING,
+    }
+)
 
 
 class Message(BaseModel):

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from policy.judgement import Judgement
+from proxy.backups.alarm import Alarm
 from proxy.model import AuditEntry, AuditEvent, Hold, HoldId, HoldState, Requester
 from proxy.notify import compose
 from proxy.notify.courier import Courier, Reports
@@ -109,6 +110,7 @@ class Notifier:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[HoldId, Hold] = {}
         self._ended: dict[HoldId, None] = {}
+        self._protected: dict[HoldId, None] = {}
         self._locked_out: dict[str, datetime] = {}
         self._left_out_at: dict[str, datetime] = {}
         self._watching: list[asyncio.Task[None]] = []
@@ -219,6 +221,8 @@ class Notifier:
         self._ended[hold.id] = None
         if len(self._ended) > _ENDED:
             self._ended.pop(next(iter(self._ended)))
+        if hold.state in (HoldState.RELEASED, HoldState.DONE, HoldState.FAILED):
+            self._copied(hold)
         if hold.state in (HoldState.DONE, HoldState.FAILED):
             for courier in self._couriers.values():
                 courier.forget(thread)
@@ -234,6 +238,16 @@ class Notifier:
                 wanted = wanted and not route.wants(message.model_copy(update={"topic": Topic.OPENED}))
             if knows or wanted:
                 courier.post(message)
+
+    def _copied(self, hold: Hold) -> None:
+        """Once, which copy there is of what it destroys."""
+        message = compose.protected(hold, self._clock.now()) if self._couriers and hold.id not in self._protected else None
+        if message is None:
+            return
+        self._protected[hold.id] = None
+        if len(self._protected) > _ENDED:
+            self._protected.pop(next(iter(self._protected)))
+        self._tell(message)
 
     def _opened(self, hold: Hold) -> None:
         if not self._couriers:
@@ -319,6 +333,10 @@ class Notifier:
             return
         self._locked_out[operator] = now
         self._tell(compose.locked_out(operator, until, now))
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Something is wrong with a copy."""
+        self._tell(compose.alarmed(alarm, self._environment, self._clock.now()))
 
     def changed(self, requester: Requester, judgement: Judgement) -> None:
         """DDL that nobody had to decide on has succeeded."""

@@ -26,7 +26,7 @@ from proxy.notify.message import Message, Topic
 from proxy.policies import Patterns, describe
 
 #: What a route is told of unless it says otherwise: all but the changes that passed.
-DEFAULT_EVENTS: Final = ["hold.*", "break-glass", "operator.*", "health.*"]
+DEFAULT_EVENTS: Final = ["hold.*", "break-glass", "operator.*", "health.*", "backup.*"]
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
 _SECRET_FILE_BYTES: Final = 64 << 10
 #: Where holds to practise on are; a route gets them only when it names it.

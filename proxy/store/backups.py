@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from proxy.store import Store
 from proxy.store.schema import backups
 
 _TABLES = TypeAdapter(tuple[CopiedTable, ...])
+_FEW = 20
 
 
 class UnknownBackupError(LookupError):
@@ -89,9 +91,11 @@ class SqlBackups:
         kinds: Iterable[CopyKind] = (),
         limit: int = 1000,
         before: BackupId | None = None,
+        with_tables: bool = True,
     ) -> list[Backup]:
-        """Newest first; what is not given is not asked for."""
-        wanted = select(backups).order_by(desc(backups.c.id)).limit(limit)
+        """Newest first; what is not given is not asked for. Without their tables, which can be many, it is cheap."""
+        columns = backups.c if with_tables else [c for c in backups.c if c is not backups.c.tables]
+        wanted = select(*columns).order_by(desc(backups.c.id)).limit(limit)
         if database is not None:
             wanted = wanted.where(backups.c.database == database)
         if hold_id is not None:
@@ -103,7 +107,11 @@ class SqlBackups:
         if before is not None:
             wanted = wanted.where(backups.c.id < before)
         async with self._store.transaction() as connection:
-            return [self._of(row) for row in (await connection.execute(wanted)).all()]
+            rows = (await connection.execute(wanted)).all()
+        if len(rows) < _FEW:
+            return [self._of(row) for row in rows]
+        # Tables are parsed, and sessions would wait for it.
+        return await asyncio.to_thread(lambda: [self._of(row) for row in rows])
 
     async def recover(self) -> list[Backup]:
         """At start: what a process that died left running has failed; return those, whose folders may hold half a copy."""
@@ -125,7 +133,7 @@ class SqlBackups:
             created_at=datetime.fromisoformat(values["created_at"]),
             hold_id=None if values["hold_id"] is None else HoldId(values["hold_id"]),
             finished_at=datetime.fromisoformat(values["finished_at"]) if values["finished_at"] else None,
-            tables=_TABLES.validate_json(values["tables"]),
+            tables=_TABLES.validate_json(values["tables"]) if "tables" in values else (),
             bytes=values["bytes"],
             progress=self._progress.get(backup_id, ""),
             error=values["error"],

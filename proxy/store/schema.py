@@ -148,3 +148,15 @@ backups = Table(
     Index("backups_state", "state", "id"),
     sqlite_autoincrement=True,
 )
+
+trash = Table(
+    "trash",
+    metadata,
+    Column("backup_id", Integer, primary_key=True, autoincrement=False),
+    Column("hold_id", Integer, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("state", Text, nullable=False),  # of store.trash.TrashState
+    Column("move", Text, nullable=False),  # softdrop.Move as JSON
+    Column("purge_at", Text, nullable=False),
+    Index("trash_state", "state"),
+)

@@ -59,7 +59,7 @@ def test_name_that_the_encoding_does_not_have_is_not_asked_about() -> None:
 
 
 def answer(text: bytes) -> Sight:
-    return Look(("t",), True, b"\0\1" + len(text).to_bytes(4, "big") + text).sight("UTF8")
+    return Look(b"", (), b"\0\1" + len(text).to_bytes(4, "big") + text, names=("t",)).sight("UTF8")
 
 
 @pytest.mark.parametrize(

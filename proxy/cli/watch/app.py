@@ -410,6 +410,8 @@ class WatchApp(App[None]):
             text.append(f" {safe(self.me['name'], 60)} ({self.me['role']}), {self.me['environment']}, {self.feed.address}", "dim")
             if self.me["mode"] != "enforce":
                 text.append(f"  mode {self.me['mode']}: nothing is held", "bold red")
+            if not self.me.get("backup_before_danger", True):
+                text.append("  NO COPIES are made", "bold red")
         for screen in self.screen_stack:
             for status in screen.query("#status").results(Static):
                 status.update(text)

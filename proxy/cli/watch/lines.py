@@ -15,6 +15,8 @@ from proxy.cli.render import terminal, visible
 def follow(client: Client, as_json: bool) -> None:
     """Until interrupted. Raises ClientError when the token is not good."""
     out = terminal()
+    if not client.request("GET", "/me").get("backup_before_danger", True):
+        print("pghold: NO COPIES are made before a dangerous statement runs (backup_before_danger is false)", file=sys.stderr)
     lost = False
     seen: dict[int, str] = {}
     while True:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from proxy.cli.watch.board import Board, Entry, Json, Row
 from proxy.console.script import SHOWN_CHARACTERS, Piece, one_line, pieces, unusual_characters
+from proxy.copy_words import copy_lines
 from proxy.model import Hold, HoldState
 from proxy.sight_words import sight_lines
 
@@ -150,7 +151,8 @@ def card(entry: Entry, review: Json | None, now: datetime) -> RenderableType:
     _rules(facts, hold, review or {})
     for name, line in sight_lines(entry.raw):
         facts.add(name, line, "bold" if name in ("changed", "waits") else "")
-    _more(facts, "backup", entry.raw.get("backup"))
+    for name, line in copy_lines({**entry.raw, "backup_outlook": (review or {}).get("backup_outlook")}):
+        facts.add(name, line, "bold red" if line.startswith(("NONE", "FAILED")) else "")
     _asked(facts, hold, now)
     group = (review or {}).get("group", {"ids": [], "why": ""})
     if len(group["ids"]) > 1:
