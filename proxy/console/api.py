@@ -20,8 +20,8 @@ from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
 from proxy.console.api_restore import restore_routes
 from proxy.console.api_review import review_routes
-from proxy.console.api_undo import undo_routes
 from proxy.console.api_schema import schema_routes
+from proxy.console.api_undo import undo_routes
 from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
