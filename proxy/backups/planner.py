@@ -154,7 +154,12 @@ class Planner:
         wanted -= own & before
         if foreign := sorted(tables[o].name for o in found.oids if o in tables and tables[o].kind == "f"):
             raise ProtectError(f"{_listed(foreign)}: the rows of a foreign table lie on another server, and are not copied here")
-        if not found.everything and (image := await self._image(connection, order, losses, tables, found)) is not None:
+        # What has run and waits for its commit: everybody else still sees the rows as they were, and it has locked those that it changed.
+        if (
+            not order.committing
+            and not found.everything
+            and (image := await self._image(connection, order, losses, tables, found)) is not None
+        ):
             return replace(image, detail=replace(_scope_of(image), transaction=transaction))
         with_rows = [tables[o] for o in wanted if tables[o].kind == "r"]
         size = sum(t.bytes for t in with_rows)
@@ -165,7 +170,7 @@ class Planner:
         if found.everything:
             # What its role may not change, a statement does not change; and its role may not lock it either.
             lockable = await _changeable(connection, order.requester.role, lockable)
-        lock = sorted(tables[o].name for o in lockable)
+        lock = [] if order.committing else sorted(tables[o].name for o in lockable)
         return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=tuple(lock), detail=scope)
 
     async def _reach(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table], found: _Found) -> None:
