@@ -16,7 +16,7 @@ from typing import Final
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
-from proxy.backups.archive import Archive, ArchiveError, Section, program, running
+from proxy.backups.archive import Archive, ArchiveError, Entry, Section, program, running
 from proxy.backups.model import CopiedTable, CopyKind
 from proxy.backups.prove import PLAIN, compare
 from proxy.backups.recover import make_database
@@ -49,12 +49,12 @@ async def into_database(
     manifest = Manifest.read(opened.manifest)
     archive = Archive(opened.archive, tools)
     entries = await archive.entries()
-    chosen = None
-    wanted = _wanted(manifest, tables)
+    wanted = chosen(manifest, tables)
+    listed: tuple[Entry, ...] | None = None
     if manifest.kind is CopyKind.ROWS:
-        chosen = tuple(e for e in entries if e.section is Section.PRE_DATA)
+        listed = tuple(e for e in entries if e.section is Section.PRE_DATA)
     elif manifest.kind is not CopyKind.FULL or tables:
-        chosen = only(entries, set((await table_ids(archive, wanted)).values()))
+        listed = only(entries, set((await table_ids(archive, wanted)).values()))
     await make_database(control, name, manifest.encoding, move_aside=False)
     done = 0
 
@@ -64,7 +64,7 @@ async def into_database(
             done += 1
             progress(f"restoring: table {done:,}")
 
-    restored = await archive.restore(control.environment(name), f"--jobs={jobs}", entries=chosen, on_item=on_item)
+    restored = await archive.restore(control.environment(name), f"--jobs={jobs}", entries=listed, on_item=on_item)
     said = f"; pg_restore said: {'; '.join(restored.errors[:5])}" if restored.errors else ""
     async with control.connection(name, statement_timeout_s=_RUN_S, read_only=False) as connection:
         if manifest.kind is CopyKind.ROWS:
@@ -87,7 +87,7 @@ async def into_schema(
 ) -> str:
     """As into_database, in the database that was copied, in a schema that is not there yet."""
     manifest = Manifest.read(opened.manifest)
-    wanted = _wanted(manifest, tables)
+    wanted = chosen(manifest, tables)
     async with control.connection(manifest.database, statement_timeout_s=_RUN_S, read_only=False) as connection:
         found = await (await connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,))).fetchone()
         if found is not None:
@@ -101,11 +101,11 @@ async def into_schema(
     entries = await archive.entries()
     ids = await table_ids(archive, wanted)
     definitions = {e.id for e in entries if e.section is Section.PRE_DATA}
-    chosen = [e for e in only(entries, set(ids.values())) if e.id in definitions or e.kind == "TABLE DATA" or e.kind == "SEQUENCE SET"]
+    listed = [e for e in only(entries, set(ids.values())) if e.id in definitions or e.kind == "TABLE DATA" or e.kind == "SEQUENCE SET"]
     extensions = tuple(e.label.removeprefix("- ").strip() for e in entries if e.kind == "EXTENSION")
     async with scratch.database(manifest.encoding, extensions) as database:
         progress("restoring in a scratch database")
-        restored = await archive.restore(database.environment, *PLAIN, entries=chosen)
+        restored = await archive.restore(database.environment, *PLAIN, entries=listed)
         async with database.reader.connection(database.name, statement_timeout_s=_RUN_S, read_only=False) as connection:
             if problems := await compare(connection, wanted, progress):
                 raise RestoreError(f"it cannot be restored: {problems[0]}{f': {restored.errors[0]}' if restored.errors else ''}")
@@ -144,8 +144,8 @@ async def table_ids(archive: Archive, wanted: Iterable[CopiedTable]) -> dict[str
     return found
 
 
-def _wanted(manifest: Manifest, tables: Iterable[str]) -> tuple[CopiedTable, ...]:
-    """Raises RestoreError."""
+def chosen(manifest: Manifest, tables: Iterable[str]) -> tuple[CopiedTable, ...]:
+    """The tables of a copy that are asked for, with or without `public.`; all when none is. Raises RestoreError."""
     names = list(tables)
     if not names:
         return manifest.tables

@@ -130,6 +130,8 @@ class RowsBack:
         self.notes: list[str] = []
         self.obstacles: list[Obstacle] = []
         self.rows = 0
+        self.oid = 0
+        self.present_columns: tuple[str, ...] = ()
         self._columns: tuple[Column, ...] = ()
         self._key: Index | None = None
         self._skip = ""
@@ -139,7 +141,12 @@ class RowsBack:
 
     async def look(self) -> None:
         """Load the copy and find what is in the way. Raises ErrandError, psycopg.Error."""
-        oid = await self._table()
+        # As copies are written: what is read back must not depend on the server's settings.
+        await self._run(
+            "SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('IntervalStyle', 'postgres', true),"
+            " pg_catalog.set_config('extra_float_digits', '1', true)"
+        )
+        oid = self.oid = await self._table()
         await self._load(oid)
         if any(not o.condition for o in self.obstacles):
             return
@@ -184,6 +191,7 @@ class RowsBack:
             oid,
         )
         names = [str(p["name"]) for p in present]
+        self.present_columns = tuple(names)
         wanted = list(self._image.columns) if self._image.columns is not None else names
         if gone := [c for c in wanted if c not in names]:
             self._blocked(f"{self.relation} has no column {', '.join(map(quoted, gone))} any more")
@@ -383,8 +391,9 @@ class RowsBack:
 
     @property
     def present_query(self) -> str:
-        """The rows that will be set back as they are now, in the form in which copies have them."""
-        return f"SELECT t.tableoid::pg_catalog.regclass, t.* FROM {self.relation} t WHERE {self._is_chosen}"
+        """The rows that will be set back as they are now, in the form in which copies have them: the relation, then `present_columns`."""
+        listed = ", ".join(f"t.{quoted(c)}" for c in self.present_columns)
+        return f"SELECT t.tableoid::pg_catalog.regclass, {listed} FROM {self.relation} t WHERE {self._is_chosen}"
 
     async def present(self) -> AsyncIterator[bytes]:
         """Those rows, in COPY's text format."""

@@ -71,6 +71,10 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /health/notifications/test": row(OWN, 403, 403, 403, 200),
     "POST /health/notifications/{letter_id:int}/again": row(OWN, 403, 403, 403, 409),
     "POST /health/notifications/{letter_id:int}/dismiss": row(OWN, 403, 403, 403, 303),
+    "GET /schema": PAGE,
+    "GET /schema/diff": row(LOGIN, 404, 404, 404, 404),
+    "POST /schema/accept": row(OWN, 403, 403, 403, 303),
+    "POST /health/accept": row(OWN, 403, 403, 403, 303),
     "GET /audit": PAGE,
     "GET /audit/chain": PAGE,
     "POST /audit/verify": row(OWN, 403, 303, 303, 303),
@@ -132,6 +136,13 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "PUT /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "DELETE /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 404),
+    "GET /api/v1/health": READ,
+    "GET /api/v1/schema": READ,
+    "GET /api/v1/schema/log": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/show": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/diff": row(401, 404, 404, 404, 404),
+    "POST /api/v1/schema/accept": row(401, 403, 403, 403, 200),
+    "POST /api/v1/health/accept": row(401, 403, 403, 403, 200),
     "GET /api/v1/sessions": READ,
     "DELETE /api/v1/sessions/{session_id}": row(401, 403, 403, 403, 404),
     "POST /api/v1/reload": row(401, 403, 403, 403, 200),
@@ -164,7 +175,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     "PUT /api/v1/operators/{name}/second-factor": {"secret": "A" * 32, "code": "123456"},
     "DELETE /api/v1/operators/{name}/second-factor": {"code": ""},
 }
-QUERY = {"GET /holds/together": "?ids={hold}", "GET /api/v1/review": "?ids={hold}", "GET /login/oidc/callback": "?state=x&code=x"}
+QUERY = {
+    **dict.fromkeys(("GET /schema/diff", *(f"GET /api/v1/schema/{x}" for x in ("log", "show", "diff"))), "?database=not-there"),
+    "GET /holds/together": "?ids={hold}",
+    "GET /api/v1/review": "?ids={hold}",
+    "GET /login/oidc/callback": "?state=x&code=x",
+}
 #: Whoever asks for these is asked for a token, never for a cookie.
 API = tuple(r for r in ROUTES if "/api/" in r)
 
@@ -410,6 +426,7 @@ COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     "REVOKE id": ("REVOKE 999999", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "42704")}),
     "SHOW OPERATORS": ("SHOW OPERATORS", {**dict.fromkeys(("viewer", "approver"), "42501"), "auditor": "", "admin": ""}),
     "SHOW STATS": ("SHOW STATS", ALL),
+    "SHOW HEALTH": ("SHOW HEALTH", ALL),
     "KILL id": ("KILL 999999", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": "42704"}),
     "RELOAD": ("RELOAD", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": ""}),
     "SHOW VERSION": ("SHOW VERSION", ALL),

@@ -60,7 +60,7 @@ def recover(shop: Workshop, *options: str, code: int = 0) -> Any:
 async def test_a_full_copy_is_verified_and_brings_the_database_back(shop: Workshop, scratch: Scratch) -> None:
     before, sums = dump_of(shop.server, "zoo_recover"), await checksums_of(shop.server, "zoo_recover")
     backup = await shop.protector.take("zoo_recover")
-    result = await Verifier(shop.vault, scratch).proof_of(backup)
+    result = await Verifier(shop.vault, scratch).verify(backup)
     assert (result.proof, result.problems) == (Proof.EQUAL, ()), result
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
     done = recover(shop)
@@ -92,7 +92,7 @@ async def test_a_damaged_copy_is_told_and_the_one_before_it_taken(shop: Workshop
     shop.server.sql("INSERT INTO public.plain (v) VALUES ('later')", "zoo_recover")
     second = await shop.protector.take("zoo_recover")
     damage(shop, second)
-    result = await Verifier(shop.vault, scratch).proof_of(second)
+    result = await Verifier(shop.vault, scratch).verify(second)
     assert result.proof is Proof.FAILED
     assert "SHA-256" in result.text
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
@@ -119,11 +119,11 @@ async def test_a_wrong_manifest_is_found(shop: Workshop, scratch: Scratch) -> No
     ):
         path.write_text(json.dumps({**good, **change}))
         # Its own digest is in the register.
-        assert (await verifier.proof_of(backup)).proof is Proof.FAILED
+        assert (await verifier.verify(backup)).proof is Proof.FAILED
         # Without the register the content speaks.
-        assert (await verifier.proof_of(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
+        assert (await verifier.verify(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
     path.write_text(json.dumps(good))
-    assert (await verifier.proof_of(backup.folder)).is_equal
+    assert (await verifier.verify(backup.folder)).is_equal
 
 
 async def test_a_recovery_to_a_moment(shop: Workshop) -> None:
@@ -139,7 +139,7 @@ async def test_encrypted_copies(server: PostgresServer, tmp_path: Path, scratch:
     make_key(tmp_path / "key")
     async with workshop(server, tmp_path / "data", backup_key_file=tmp_path / "key") as shop:
         backup = await shop.protector.take("zoo_recover")
-        assert (await Verifier(shop.vault, scratch).proof_of(backup)).is_equal
+        assert (await Verifier(shop.vault, scratch).verify(backup)).is_equal
         assert not list(shop.vault.root.glob(".open-*"))
         assert "key" in recover(shop, "--into", "zoo_recover_sealed", code=1)
         os.environ["PGHOLD_BACKUP_KEY_FILE"] = str(tmp_path / "key")
