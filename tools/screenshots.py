@@ -55,6 +55,7 @@ def _take_all(proxy: Pghold, server: PostgresServer) -> None:
             _take(browser, proxy, "hold-phone", f"/holds/{holds['update']}", viewport=PHONE)
             _take(browser, proxy, "together", f"/holds/together?ids={holds['together']}")
             _take(browser, proxy, "activity", "/activity")
+            _take(browser, proxy, "backups", "/backups")
     finally:
         for hold in proxy.holds():
             proxy.deny(hold["id"], "the pictures are taken")
