@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from proxy.backups.beside import into_database, into_schema
 from proxy.backups.model import Backup, CopyKind, Proof
+from proxy.backups.restore import RestoreError
 from proxy.backups.scratch import Scratch
 from proxy.backups.sealing import make_key
 from proxy.backups.verify import Verifier
+from proxy.config import Upstream
+from proxy.control import Control
 from tests.copying import Workshop, session, workshop
 from tests.equality import checksums_of, dump_of, load_zoo
 from tests.servers import PostgresServer, debian_bindir
@@ -60,7 +64,7 @@ def recover(shop: Workshop, *options: str, code: int = 0) -> Any:
 async def test_a_full_copy_is_verified_and_brings_the_database_back(shop: Workshop, scratch: Scratch) -> None:
     before, sums = dump_of(shop.server, "zoo_recover"), await checksums_of(shop.server, "zoo_recover")
     backup = await shop.protector.take("zoo_recover")
-    result = await Verifier(shop.vault, scratch).verify(backup)
+    result = await Verifier(shop.vault, scratch).proof_of(backup)
     assert (result.proof, result.problems) == (Proof.EQUAL, ()), result
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
     done = recover(shop)
@@ -92,7 +96,7 @@ async def test_a_damaged_copy_is_told_and_the_one_before_it_taken(shop: Workshop
     shop.server.sql("INSERT INTO public.plain (v) VALUES ('later')", "zoo_recover")
     second = await shop.protector.take("zoo_recover")
     damage(shop, second)
-    result = await Verifier(shop.vault, scratch).verify(second)
+    result = await Verifier(shop.vault, scratch).proof_of(second)
     assert result.proof is Proof.FAILED
     assert "SHA-256" in result.text
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
@@ -119,11 +123,11 @@ async def test_a_wrong_manifest_is_found(shop: Workshop, scratch: Scratch) -> No
     ):
         path.write_text(json.dumps({**good, **change}))
         # Its own digest is in the register.
-        assert (await verifier.verify(backup)).proof is Proof.FAILED
+        assert (await verifier.proof_of(backup)).proof is Proof.FAILED
         # Without the register the content speaks.
-        assert (await verifier.verify(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
+        assert (await verifier.proof_of(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
     path.write_text(json.dumps(good))
-    assert (await verifier.verify(backup.folder)).is_equal
+    assert (await verifier.proof_of(backup.folder)).is_equal
 
 
 async def test_a_recovery_to_a_moment(shop: Workshop) -> None:
@@ -139,7 +143,7 @@ async def test_encrypted_copies(server: PostgresServer, tmp_path: Path, scratch:
     make_key(tmp_path / "key")
     async with workshop(server, tmp_path / "data", backup_key_file=tmp_path / "key") as shop:
         backup = await shop.protector.take("zoo_recover")
-        assert (await Verifier(shop.vault, scratch).verify(backup)).is_equal
+        assert (await Verifier(shop.vault, scratch).proof_of(backup)).is_equal
         assert not list(shop.vault.root.glob(".open-*"))
         assert "key" in recover(shop, "--into", "zoo_recover_sealed", code=1)
         os.environ["PGHOLD_BACKUP_KEY_FILE"] = str(tmp_path / "key")
@@ -170,6 +174,29 @@ async def test_later_states_are_named(shop: Workshop) -> None:
     done = recover(shop, "--dry-run")
     assert done["candidates"][0]["kind"] == "full"
     assert [c["folder"] for c in done["newer"]] == [backup.folder]
+
+
+async def test_a_copy_of_rows_is_verified_and_put_beside(shop: Workshop, scratch: Scratch) -> None:
+    async with session(shop, "zoo_recover") as held:
+        await held.run("DELETE FROM zoo.meal WHERE no = 2")
+    backup = await shop.last()
+    assert backup.kind is CopyKind.ROWS
+    result = await Verifier(shop.vault, scratch).proof_of(backup)
+    assert (result.proof, result.text) == (Proof.EQUAL, "read back, 63 rows")
+    control = Control(Upstream(host="127.0.0.1", port=shop.server.port, user="postgres", password=""), 5)
+    async with shop.vault.open(backup) as opened:
+        assert await into_schema(control, scratch, opened, 'rows "of"') == '63 rows are in schema rows "of"'
+        assert (
+            await into_database(control, opened, "zoo_recover_rows")
+            == "63 rows are in table public.pghold_rows of database zoo_recover_rows"
+        )
+        with pytest.raises(RestoreError, match="is there already"):
+            await into_schema(control, scratch, opened, 'rows "of"')
+    for database, table in (("zoo_recover", '"rows ""of""".meal'), ("zoo_recover_rows", "public.pghold_rows")):
+        assert shop.server.sql(f"SELECT count(*), min(what), max(no) FROM {table}", database) == [(63, "meal 2", 2)]
+    path = shop.vault.root / backup.folder / "rows.copy.gz"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert (await Verifier(shop.vault, scratch).proof_of(backup)).proof is Proof.FAILED
 
 
 def damage(shop: Workshop, backup: Backup) -> None:

@@ -150,17 +150,9 @@ async def test_a_partition_beside(proxy: Pghold, zoo: PostgresServer) -> None:
         assert found[f"log_copy.{name}"] == sums[f"zoo.{name}"]
 
 
-async def test_rows_beside(proxy: Pghold, zoo: PostgresServer) -> None:
-    hold = destroy(proxy, "DELETE FROM public.plain WHERE v IS NOT NULL OR v IS NULL")
-    assert "pghold undo" in command(proxy, "restore", str(hold), "--no-wait", code=4)
-    done = restore(proxy, str(hold), "--schema", "rows_copy")
-    assert done["state"] == "done", done["outcome"]
-    assert zoo.sql("SELECT count(*), min(v) FROM rows_copy.plain", DATABASE) == [(50, "v1")]
-
-
 def test_copies_are_verified_by_the_proxy_and_without_it(proxy: Pghold, zoo: PostgresServer) -> None:
     hold = destroy(proxy, "DROP TABLE zoo.twice")
-    rows = destroy(proxy, "DELETE FROM public.plain WHERE v IS NOT NULL OR v IS NULL")
+    rows = destroy(proxy, "UPDATE public.plain SET v = ''")
     copies = {h: json.loads(command(proxy, "backups", "list", "--json", "--hold", str(h)).splitlines()[-1]) for h in (hold, rows)}
     for backup in copies.values():
         said = json.loads(command(proxy, "backups", "verify", str(backup["id"]), "--json"))
@@ -169,7 +161,7 @@ def test_copies_are_verified_by_the_proxy_and_without_it(proxy: Pghold, zoo: Pos
     ids = [str(b["id"]) for b in copies.values()]
     said = command(proxy, "backups", "verify", "--folder", str(folder), *ids, data=proxy.folder / "nowhere")
     assert "restored, 6 rows, equal" in said
-    assert "read back, 50 rows" in said
+    assert "restored, 50 rows, equal" in said
     archive = folder / copies[hold]["folder"] / "archive.dump"
     good = archive.read_bytes()
     archive.write_bytes(good[:-9])
