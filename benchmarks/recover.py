@@ -55,7 +55,7 @@ async def measure(server: PostgresServer, folder: Path, jobs: int) -> dict[str, 
         scratch = Scratch(folder / "scratch")
         await scratch.start()
         began = time.monotonic()
-        proof = await Verifier(shop.vault, scratch, jobs=jobs).proof_of(backup)
+        proof = await Verifier(shop.vault, scratch, jobs=jobs).verify(backup)
         proven = time.monotonic() - began
         await scratch.stop()
         if not proof.is_equal:

@@ -69,12 +69,7 @@ class Verifier:
         self._tools = tools
         self._prover = Prover(scratch, tools, jobs)
 
-    async def verify(self, backup: Backup, progress: Callable[[str], None] = lambda text: None) -> tuple[Proof, str]:
-        """As the keeper and the protector want it."""
-        found = await self.proof_of(backup, progress)
-        return found.proof, found.text
-
-    async def proof_of(self, backup: Backup | str, progress: Callable[[str], None] = lambda text: None) -> ProofResult:
+    async def verify(self, backup: Backup | str, progress: Callable[[str], None] = lambda text: None) -> ProofResult:
         """Of a row, or of a folder. Never raises but for cancellation; what fails is Proof.FAILED, with the reason."""
         try:
             progress("reading its files")

@@ -182,7 +182,7 @@ def _offline(folder: Path, ids: list[int], as_json: bool) -> bool:
             try:
                 verifier = Verifier(vault, scratch, settings.pg_bin)
                 for name in names:
-                    found = await verifier.proof_of(name, lambda text, n=name: status.update(f"{n}: {text}"))  # type: ignore[misc]  # a name bound in a loop
+                    found = await verifier.verify(name, lambda text, n=name: status.update(f"{n}: {text}"))  # type: ignore[misc]  # a name bound in a loop
                     _say(name, str(found.proof), found.text, as_json)
                     good = good and found.is_equal
             finally:

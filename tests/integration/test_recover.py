@@ -64,7 +64,7 @@ def recover(shop: Workshop, *options: str, code: int = 0) -> Any:
 async def test_a_full_copy_is_verified_and_brings_the_database_back(shop: Workshop, scratch: Scratch) -> None:
     before, sums = dump_of(shop.server, "zoo_recover"), await checksums_of(shop.server, "zoo_recover")
     backup = await shop.protector.take("zoo_recover")
-    result = await Verifier(shop.vault, scratch).proof_of(backup)
+    result = await Verifier(shop.vault, scratch).verify(backup)
     assert (result.proof, result.problems) == (Proof.EQUAL, ()), result
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
     done = recover(shop)
@@ -96,7 +96,7 @@ async def test_a_damaged_copy_is_told_and_the_one_before_it_taken(shop: Workshop
     shop.server.sql("INSERT INTO public.plain (v) VALUES ('later')", "zoo_recover")
     second = await shop.protector.take("zoo_recover")
     damage(shop, second)
-    result = await Verifier(shop.vault, scratch).proof_of(second)
+    result = await Verifier(shop.vault, scratch).verify(second)
     assert result.proof is Proof.FAILED
     assert "SHA-256" in result.text
     shop.server.sql("DROP DATABASE zoo_recover WITH (FORCE)")
@@ -123,11 +123,11 @@ async def test_a_wrong_manifest_is_found(shop: Workshop, scratch: Scratch) -> No
     ):
         path.write_text(json.dumps({**good, **change}))
         # Its own digest is in the register.
-        assert (await verifier.proof_of(backup)).proof is Proof.FAILED
+        assert (await verifier.verify(backup)).proof is Proof.FAILED
         # Without the register the content speaks.
-        assert (await verifier.proof_of(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
+        assert (await verifier.verify(backup.folder)).proof in (Proof.DIFFERENT, Proof.FAILED)
     path.write_text(json.dumps(good))
-    assert (await verifier.proof_of(backup.folder)).is_equal
+    assert (await verifier.verify(backup.folder)).is_equal
 
 
 async def test_a_recovery_to_a_moment(shop: Workshop) -> None:
@@ -143,7 +143,7 @@ async def test_encrypted_copies(server: PostgresServer, tmp_path: Path, scratch:
     make_key(tmp_path / "key")
     async with workshop(server, tmp_path / "data", backup_key_file=tmp_path / "key") as shop:
         backup = await shop.protector.take("zoo_recover")
-        assert (await Verifier(shop.vault, scratch).proof_of(backup)).is_equal
+        assert (await Verifier(shop.vault, scratch).verify(backup)).is_equal
         assert not list(shop.vault.root.glob(".open-*"))
         assert "key" in recover(shop, "--into", "zoo_recover_sealed", code=1)
         os.environ["PGHOLD_BACKUP_KEY_FILE"] = str(tmp_path / "key")
@@ -181,7 +181,7 @@ async def test_a_copy_of_rows_is_verified_and_put_beside(shop: Workshop, scratch
         await held.run("DELETE FROM zoo.meal WHERE no = 2")
     backup = await shop.last()
     assert backup.kind is CopyKind.ROWS
-    result = await Verifier(shop.vault, scratch).proof_of(backup)
+    result = await Verifier(shop.vault, scratch).verify(backup)
     assert (result.proof, result.text) == (Proof.EQUAL, "read back, 63 rows")
     control = Control(Upstream(host="127.0.0.1", port=shop.server.port, user="postgres", password=""), 5)
     async with shop.vault.open(backup) as opened:
@@ -196,7 +196,7 @@ async def test_a_copy_of_rows_is_verified_and_put_beside(shop: Workshop, scratch
         assert shop.server.sql(f"SELECT count(*), min(what), max(no) FROM {table}", database) == [(63, "meal 2", 2)]
     path = shop.vault.root / backup.folder / "rows.copy.gz"
     path.write_bytes(path.read_bytes()[:-5])
-    assert (await Verifier(shop.vault, scratch).proof_of(backup)).proof is Proof.FAILED
+    assert (await Verifier(shop.vault, scratch).verify(backup)).proof is Proof.FAILED
 
 
 def damage(shop: Workshop, backup: Backup) -> None:
