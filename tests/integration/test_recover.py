@@ -45,8 +45,9 @@ async def shop(server: PostgresServer, tmp_path: Path) -> AsyncIterator[Workshop
 
 
 @pytest.fixture
-async def scratch(tmp_path: Path) -> AsyncIterator[Scratch]:
-    place = Scratch(tmp_path / "scratch")
+async def scratch(folder: Path, tmp_path: Path) -> AsyncIterator[Scratch]:
+    # Not below pytest's folder, which another pytest closes for the server's user.
+    place = Scratch(folder / f"scratch-{tmp_path.name}")
     yield place
     await place.stop()
 
