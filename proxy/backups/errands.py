@@ -104,6 +104,7 @@ class Work:
         self.order: CopyOrder | None = None
         self._errands = errands
         self._released = False
+        self._commits = False
 
     def progress(self, text: str) -> None:
         """How far it is, for people."""
@@ -126,6 +127,16 @@ class Work:
             # Whatever happens from here on, it ends as one that was released.
             self._released = True
             await self._errands.record_release(self)
+
+    def commits(self) -> None:
+        """Said just before the COMMIT: if the connection is lost from here on, nobody knows what became of it."""
+        self._commits = True
+
+    def is_in_doubt(self, error: BaseException) -> bool:
+        """Whether this error leaves open what was committed: one that the server did not send."""
+        cause = error if isinstance(error, psycopg.Error) else error.__cause__
+        ended = isinstance(cause, psycopg.OperationalError) and (cause.sqlstate is None or cause.sqlstate.startswith(("57P", "08")))
+        return self._commits and ended
 
     @property
     def is_released(self) -> bool:
@@ -246,10 +257,11 @@ class Errands:
             raise
         except ProtectError as error:
             outcome = f"no copy could be made, and so it did not run: {error}"
-        except (ErrandError, ControlError, StoreError, AuditError) as error:
-            outcome = str(error)
-        except psycopg.Error as error:
-            outcome = f"{first_line(error)}{f' (SQLSTATE {error.sqlstate})' if error.sqlstate else ''}"
+        except (ErrandError, ControlError, StoreError, AuditError, psycopg.Error) as error:
+            outcome = first_line(error)
+            if work.is_in_doubt(error):
+                await self._in_doubt(work, outcome)
+                return
         except Exception as error:
             # An edge like that around a session: whatever it is, the hold must end, and not as done.
             self._log("errand failed", errand=f"{errand.kind} {hold.id}", error=f"{type(error).__name__}: {error}")
@@ -257,6 +269,11 @@ class Errands:
         finally:
             self._told.pop(hold.id, None)
         await self._end(work, outcome, failed)
+
+    async def _in_doubt(self, work: Work, why: str) -> None:
+        told = f"the connection was lost while it was being committed, so that its outcome is not known: {why}"
+        self._late(self._entry(AuditEvent.ABANDONED, work.errand, work.hold, outcome=told))
+        await self._book.move(work.hold.id, HoldState.ABANDONED, told)
 
     async def _end(self, work: Work, outcome: str, failed: bool) -> None:
         errand, hold = work.errand, work.hold
