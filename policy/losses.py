@@ -222,14 +222,14 @@ def _of_drop(kind: str, names: tuple[str, ...], cascade: bool, statement: int) -
 
 #: Actions that take nothing away. What is in none of the two sets changes content, as far as anybody here knows.
 _ADDS: Final = frozenset(
-    """AddColumn|AddColumnToView|AddConstraint|AddIndex|AddIndexConstraint|SetNotNull|DropNotNull|SetStatistics|ValidateConstraint|AddIdentity
+    """AddColumn|AddColumnToView|AddConstraint|AddIndex|AddIndexConstraint|SetNotNull|SetStatistics|ValidateConstraint|AddIdentity
     |AttachPartition|DetachPartition|DetachPartitionFinalize|EnableTrig|EnableAlwaysTrig|EnableReplicaTrig|EnableTrigAll|EnableTrigUser
     |DisableTrig|DisableTrigAll|DisableTrigUser|EnableRule|EnableAlwaysRule|EnableReplicaRule|DisableRule|EnableRowSecurity
     |DisableRowSecurity|ForceRowSecurity|NoForceRowSecurity|ClusterOn|DropCluster|SetTableSpace|SetLogged|SetUnLogged|SetAccessMethod
     |AddInherit|DropInherit|AddOf|DropOf|ReplicaIdentity|ChangeOwner|SetStorage|SetCompression""".replace("\n    ", "").split("|")
 )
 _REDEFINES: Final = frozenset(
-    """ColumnDefault|CookedColumnDefault|DropConstraint|AlterConstraint|DropIdentity|SetIdentity|DropExpression|SetRelOptions
+    """ColumnDefault|CookedColumnDefault|DropConstraint|DropNotNull|AlterConstraint|DropIdentity|SetIdentity|DropExpression|SetRelOptions
     |ResetRelOptions|ReplaceRelOptions|SetOptions|ResetOptions|GenericOptions|AlterColumnGenericOptions""".replace("\n    ", "").split("|")
 )
 

@@ -169,6 +169,16 @@ class Held:
             await self._shop.protector.ended(order, copied, cursor.statusmessage or "", False)
         return plan, copied
 
+    async def protect(self, sql: str) -> Copied:
+        """As `run`, but the statement itself does not run."""
+        order = self.order(sql)
+        plan = await self._shop.protector.plan(order)
+        await self.connection.execute("BEGIN")
+        try:
+            return await self._copy(order, plan)
+        finally:
+            await self.connection.rollback()
+
     async def _copy(self, order: CopyOrder, plan: CopyPlan) -> Copied:
         if plan.lock:
             await self.connection.execute(lock_statement(plan.lock, 5).encode())

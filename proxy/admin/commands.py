@@ -22,6 +22,7 @@ from proxy.decide import Answer as Decided
 from proxy.decide import DecisionRefusedError, decide, names_to_type, revoke, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
+from proxy.health.model import Check
 from proxy.holds_json import hold_as_json
 from proxy.model import Grant, Hold, HoldId, HoldState, Operator, Role, SessionId
 from proxy.operators import Person
@@ -61,16 +62,17 @@ HELP: Final = (
     ("SHOW HOLD id", "everything about one hold"),
     (APPROVE_FORM, "let it run, once; the code of a second factor, the name of what is lost, alone where several must"),
     (DENY_FORM, "refuse it; the client is told the statement to send instead"),
+    ("SHOW BACKUPS", "the newest 1000 copies, of holds and on schedule"),
+    ("SHOW BACKUP id", "one copy: what is in it, its proof, how to bring it back"),
     (UNDO_FORM, "take back what it destroyed; held like any statement"),
     ("SHOW TRASH", "tables that were soft-dropped"),
     (PURGE_FORM, "drop what is in the trash for good; held like any statement"),
-    ("SHOW BACKUPS", "the newest 1000 copies, of holds and on schedule"),
-    ("SHOW BACKUP id", "one copy: what is in it, its proof, how to bring it back"),
     ("SHOW GRANTS", "what was decided ahead and can still be used"),
     ("REVOKE id", "take a grant back"),
     ("SHOW OPERATORS", "who may decide (admin, auditor)"),
     ("SHOW SESSIONS", "who is connected"),
     ("SHOW STATS", "counters"),
+    ("SHOW HEALTH", "the checks of the server and of pghold, and what to do"),
     ("KILL id", "end a session (admin)"),
     ("RELOAD", "read policy and certificates again (admin)"),
     ("SHOW VERSION", "the version that runs"),
@@ -134,6 +136,7 @@ def columns_of(words: list[Token]) -> tuple[str, ...] | None:
             "GRANTS": _GRANT_COLUMNS,
             "TRASH": _TRASH_COLUMNS,
             "STATS": ("name", "value"),
+            "HEALTH": _HEALTH_COLUMNS,
             "HELP": ("command", "meaning"),
         }
         return columns.get(second) or (_setting_name(words),)
@@ -169,6 +172,9 @@ async def _show(services: Services, operator: Operator, words: list[Token]) -> A
             return Answer("SHOW", _TRASH_COLUMNS, [_trash_row(i) for i in reversed(await services.trash.listed())])
         case "STATS":
             return Answer("SHOW", ("name", "value"), _stats(services))
+        case "HEALTH":
+            report = services.health.report
+            return Answer("SHOW", _HEALTH_COLUMNS, [_health_row(c) for c in [*report.checks, *report.access]])
         case "HELP":
             return Answer("SHOW", ("command", "meaning"), [(a, b) for a, b in HELP], "commands end with a semicolon")
         case "VERSION":
@@ -303,6 +309,14 @@ def _stats(services: Services) -> list[tuple[str | None, ...]]:
         if not line.startswith("#") and "_bucket" not in name and "_created" not in name:
             rows.append((name, value))
     return rows
+
+
+_HEALTH_COLUMNS: Final = ("check", "state", "since", "found", "fix")
+
+
+def _health_row(check: Check) -> tuple[str | None, ...]:
+    since = check.since.isoformat(sep=" ", timespec="seconds") if check.since is not None else None
+    return (check.id, str(check.state), since, _told(check.text), plain(check.fix) if check.state != "ok" else None)
 
 
 _GRANT_COLUMNS: Final = ("id", "kind", "hold", "for", "database", "rules", "operator", "reason", "until")

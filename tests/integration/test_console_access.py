@@ -64,10 +64,17 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /sessions/{session_id:int}/kill": row(OWN, 403, 403, 403, 404),
     "GET /activity": PAGE,
     "GET /backups": PAGE,
+    "GET /backups/{backup_id:int}": row(LOGIN, 404, 404, 404, 404),
+    "POST /backups/take": row(OWN, 403, 403, 403, 303),
+    "POST /backups/{backup_id:int}/verify": row(OWN, 403, 403, 404, 404),
     "GET /health": PAGE,
     "POST /health/notifications/test": row(OWN, 403, 403, 403, 200),
     "POST /health/notifications/{letter_id:int}/again": row(OWN, 403, 403, 403, 409),
     "POST /health/notifications/{letter_id:int}/dismiss": row(OWN, 403, 403, 403, 303),
+    "GET /schema": PAGE,
+    "GET /schema/diff": row(LOGIN, 404, 404, 404, 404),
+    "POST /schema/accept": row(OWN, 403, 403, 403, 303),
+    "POST /health/accept": row(OWN, 403, 403, 403, 303),
     "GET /audit": PAGE,
     "GET /audit/chain": PAGE,
     "POST /audit/verify": row(OWN, 403, 303, 303, 303),
@@ -111,6 +118,11 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/holds/together": row(401, 403, 403, 422, 422),
     "GET /api/v1/grants": READ,
     "DELETE /api/v1/grants/{grant_id}": row(401, 403, 403, 404, 404),
+    "GET /api/v1/backups": READ,
+    "GET /api/v1/backups/{backup_id}": row(401, 404, 404, 404, 404),
+    "POST /api/v1/backups": row(401, 403, 403, 403, 202),
+    "GET /api/v1/keeping": READ,
+    "POST /api/v1/keeping/prune": row(401, 403, 403, 403, 200),
     "GET /api/v1/notifications": row(401, 403, 403, 403, 200),
     "POST /api/v1/notifications/test": row(401, 403, 403, 403, 200),
     "GET /api/v1/operators": row(401, 403, 200, 403, 200),
@@ -124,6 +136,13 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "PUT /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "DELETE /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 404),
+    "GET /api/v1/health": READ,
+    "GET /api/v1/schema": READ,
+    "GET /api/v1/schema/log": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/show": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/diff": row(401, 404, 404, 404, 404),
+    "POST /api/v1/schema/accept": row(401, 403, 403, 403, 200),
+    "POST /api/v1/health/accept": row(401, 403, 403, 403, 200),
     "GET /api/v1/sessions": READ,
     "DELETE /api/v1/sessions/{session_id}": row(401, 403, 403, 403, 404),
     "POST /api/v1/reload": row(401, 403, 403, 403, 200),
@@ -134,6 +153,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /holds/together": {"ids": "{hold}", "action": "deny", "reason": ""},
     "POST /holds/{hold_id:int}/decide": {"action": "deny", "reason": ""},
     "POST /policy/try": {"script": "SELECT 1"},
+    "POST /backups/take": {"database": "not-there"},
+    "POST /api/v1/backups": {"database": "not-there-either"},
+    "POST /api/v1/keeping/prune": {"dry_run": True},
     "POST /people/add": {"name": "no name", "role": "admin"},
     "POST /people/change": {"name": "not-there", "action": "remove"},
     "POST /account/password": {"new": "correct horse battery", "again": "another horse battery"},
@@ -153,7 +175,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     "PUT /api/v1/operators/{name}/second-factor": {"secret": "A" * 32, "code": "123456"},
     "DELETE /api/v1/operators/{name}/second-factor": {"code": ""},
 }
-QUERY = {"GET /holds/together": "?ids={hold}", "GET /api/v1/review": "?ids={hold}", "GET /login/oidc/callback": "?state=x&code=x"}
+QUERY = {
+    **dict.fromkeys(("GET /schema/diff", *(f"GET /api/v1/schema/{x}" for x in ("log", "show", "diff"))), "?database=not-there"),
+    "GET /holds/together": "?ids={hold}",
+    "GET /api/v1/review": "?ids={hold}",
+    "GET /login/oidc/callback": "?state=x&code=x",
+}
 #: Whoever asks for these is asked for a token, never for a cookie.
 API = tuple(r for r in ROUTES if "/api/" in r)
 
@@ -248,7 +275,7 @@ def house(postgres18: PostgresServer) -> Iterator[House]:
 def place_of(house: House, route: str) -> str:
     path = route.partition(" ")[2] + QUERY.get(route, "")
     given = {"hold_id": house.hold, "session_id": 999999, "rule_id": "drop-table", "name": "console.js", "hold": house.hold}
-    given |= {"grant_id": 999999, "letter_id": 999999, "token": "none"}
+    given |= {"grant_id": 999999, "letter_id": 999999, "backup_id": 999999, "token": "none"}
     return re.sub(r"\{(\w+)(?::int)?\}", lambda m: str(given[m[1]]), path)
 
 
@@ -394,9 +421,12 @@ COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     PURGE_FORM: ("PURGE 999999 'x'", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "55000")}),
     "SHOW SESSIONS": ("SHOW SESSIONS", ALL),
     "SHOW GRANTS": ("SHOW GRANTS", ALL),
+    "SHOW BACKUPS": ("SHOW BACKUPS", ALL),
+    "SHOW BACKUP id": ("SHOW BACKUP 999999", dict.fromkeys(ALL, "42704")),
     "REVOKE id": ("REVOKE 999999", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "42704")}),
     "SHOW OPERATORS": ("SHOW OPERATORS", {**dict.fromkeys(("viewer", "approver"), "42501"), "auditor": "", "admin": ""}),
     "SHOW STATS": ("SHOW STATS", ALL),
+    "SHOW HEALTH": ("SHOW HEALTH", ALL),
     "KILL id": ("KILL 999999", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": "42704"}),
     "RELOAD": ("RELOAD", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": ""}),
     "SHOW VERSION": ("SHOW VERSION", ALL),
