@@ -50,6 +50,9 @@ from proxy.tasks import Tasks
 
 #: HoldRequest.protocol of an errand's hold: no client waits for it, and none can send it again.
 PROTOCOL: Final = "errand"
+#: At the end a running errand is broken off, and again when it has not ended after so long.
+_STOP_S: Final = 2.0
+_STOP_TRIES: Final = 4
 
 
 class ErrandError(Exception):
@@ -205,10 +208,12 @@ class Errands:
 
     async def close(self) -> None:
         """The process stops: what waits is withdrawn, what runs is broken off, and its transaction with it."""
-        for task in (running := self._tasks.running):
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=10)
+        for _ in range(_STOP_TRIES):
+            # More than once: a cancel request that overtakes its query is lost, and then the query is waited for.
+            for task in (running := self._tasks.running):
+                task.cancel()
+            if not running or not (await asyncio.wait(running, timeout=_STOP_S))[1]:
+                return
 
     # --- one errand ---------------------------------------------------------------------------------------------
 

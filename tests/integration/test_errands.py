@@ -138,7 +138,7 @@ async def test_a_stop_withdraws_what_waits_and_breaks_off_what_runs(at: Office) 
     runs = await at.errands.submit(errand(at, run=endless), ANA)
     await at.book.decide(runs.id, Decision(True, "ana", "go", runs.created_at))
     await running.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await at.errands.close()
     assert (await at.book.get(waits.id)).state is HoldState.WITHDRAWN
     ended = await at.book.get(runs.id)

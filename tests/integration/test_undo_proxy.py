@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.browsing import Client
+from tests.browsing import Browser, Client
 from tests.servers import Pghold, PostgresServer, wait_for
 
 
@@ -121,6 +121,29 @@ def test_a_proxy_that_is_killed_leaves_the_table_in_the_trash(proxy: Pghold, pos
     proxy.approve(again)
     assert proxy.wait_for_state(again, "done", "failed")["state"] == "done"
     assert postgres18.sql("SELECT count(*) FROM killed") == [(5,)]
+
+
+def test_on_the_page_of_the_hold(proxy: Pghold, postgres18: PostgresServer) -> None:
+    hold = dropped(proxy, postgres18, "back_by_page")
+    browser = Browser(proxy)
+    page = browser.get(f"/holds/{hold}").text
+    assert f'action="/holds/{hold}/undo"' in page
+    asked = browser.post(f"/holds/{hold}/undo", reason="oops", conflicts="abort")
+    undo = int(asked.headers["location"].rpartition("/")[2])
+    page = browser.get(f"/holds/{undo}").text
+    assert "ALTER TABLE" in page
+    assert "back_by_page" in page
+    assert browser.get("/rules/undo").status_code == 200
+    assert browser.get("/holds").status_code == 200
+    # In the way: said on the page, and nothing is asked for.
+    postgres18.sql("CREATE TABLE back_by_page (id int)")
+    refused = browser.post(f"/holds/{hold}/undo", reason="oops", conflicts="abort")
+    assert refused.status_code == 409
+    assert "again" in refused.text
+    postgres18.sql("DROP TABLE back_by_page")
+    proxy.approve(undo)
+    assert proxy.wait_for_state(undo, "done", "failed")["state"] == "done"
+    assert f'action="/holds/{hold}/undo"' not in browser.get(f"/holds/{hold}").text
 
 
 def changed(proxy: Pghold, script: str) -> int:
