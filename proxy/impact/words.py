@@ -36,17 +36,17 @@ def figures(consequences: Json) -> list[Figure]:
             of = consequences["of_relations"]
             what = f"{'table' if (of or tables) == 1 else 'tables'} {fate}"
             found.append(Figure(f"{tables:,} of {of:,}" if of is not None and of >= tables else f"{tables:,}", what))
+    filled = [r for r in gone if r["rows"] is not None and r["kind"] in _TABLES]
+    if filled:
+        rows = sum(r["rows"] for r in filled)
+        exact = all(r["exact"] for r in filled)
+        found.append(Figure(f"{'' if exact else 'about '}{rows:,}", "row in them" if rows == 1 else "rows in them"))
     views = sum(r["kind"] in ("view", "materialized view") for r in gone)
     if views:
         found.append(Figure(f"{views:,}", "view dropped" if views == 1 else "views dropped"))
     columns = sum(r["fate"].startswith("loses column") for r in reached)
     if columns:
         found.append(Figure(f"{columns:,}", "column lost" if columns == 1 else "columns lost"))
-    filled = [r for r in gone if r["rows"] is not None and r["kind"] != "view"]
-    if filled:
-        rows = sum(r["rows"] for r in filled)
-        exact = all(r["exact"] for r in filled)
-        found.append(Figure(f"{'' if exact else 'about '}{rows:,}", "row in them" if rows == 1 else "rows in them"))
     total = sum(r["bytes"] for r in gone)
     if total:
         found.append(Figure(size(total), "of data and indexes"))

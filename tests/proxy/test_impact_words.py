@@ -31,8 +31,8 @@ def test_what_is_lost_comes_first() -> None:
     )
     assert [(f.number, f.what) for f in figures(asdict(found))] == [
         ("2 of 71", "tables dropped"),
-        ("1", "view dropped"),
         ("about 41,230", "rows in them"),
+        ("1", "view dropped"),
         ("12.0 MiB", "of data and indexes"),
     ]
     assert told(found)["reaches"][3] == "s.c: table, loses constraint k, CASCADE from s.a, about 5 rows, 8.0 KiB"
