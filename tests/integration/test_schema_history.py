@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,10 +31,9 @@ def server(folder: Path) -> Iterator[PostgresServer]:
     made.stop()
 
 
-def begin(server: PostgresServer, folder: Path | None = None, **environment: str) -> Pghold:
+def begin(server: PostgresServer, **environment: str) -> Pghold:
     made = Pghold(
         f"postgresql://127.0.0.1:{server.port}/postgres",
-        folder=folder,
         environment={"PGHOLD_HEALTH_INTERVAL_S": "0.5", **environment},
     )
     wait_for(lambda: made.http.get("/api/v1/schema/log").status_code == 200, 20)
@@ -133,8 +133,8 @@ def test_the_command_line_shows_log_diff_and_text(proxy: Pghold) -> None:
     assert "there is no version 99" in missing.stderr
 
 
-def test_drift_is_an_alarm_that_a_restart_does_not_forget(server: PostgresServer, folder: Path) -> None:
-    proxy = begin(server, folder / "drifting")
+def test_drift_is_an_alarm_that_a_restart_does_not_forget(server: PostgresServer) -> None:
+    proxy = begin(server)
     try:
         assert proxy.stop() == 0
         server.sql("CREATE INDEX behind_our_back ON account (id)")
@@ -152,7 +152,7 @@ def test_drift_is_an_alarm_that_a_restart_does_not_forget(server: PostgresServer
         with proxy.connect() as connection:
             connection.execute("CREATE TABLE just_before_the_end ()")
             wait_for(lambda: "just_before" in (proxy.folder / "data/schema/pending.json").read_text(), 10)
-        proxy.stop(__import__("signal").SIGKILL)
+        proxy.stop(signal.SIGKILL)
         before = log_file(proxy)
         proxy.start()
         wait_for(lambda: len(log_file(proxy)) > len(before), 20)
