@@ -24,13 +24,13 @@ from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
 from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
+from proxy.backups.assembly import Copies
 from proxy.backups.errands import Errands
-from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.giveback import Restores
 from proxy.backups.outlook import Forecast
-from proxy.backups.seams import Protector, Unprotected
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
-from proxy.backups.wiring import make_keeper
+from proxy.backups.wiring import furnish, make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -43,6 +43,7 @@ from proxy.health.metrics import HealthMetrics
 from proxy.health.monitor import HealthMonitor, Surroundings
 from proxy.held import CoreSettings, Mode
 from proxy.holds import SqlHoldBook
+from proxy.impact.foresight import make_foresight
 from proxy.isolation import IsolatedJudges
 from proxy.judging import Judging
 from proxy.listeners import listen, shown
@@ -149,8 +150,19 @@ class App:
         self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
-        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
-        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
+        self._keeper = make_keeper(
+            settings,
+            self._backups,
+            self._book,
+            self._control,
+            self._audit,
+            self._clock,
+            self._notifier,
+            self._tasks,
+            self._metrics,
+            self._log,
+        )
+        await self._start_copies()
         self._add_metrics()
         await self._start_server()
         self._start_tracing()
@@ -159,6 +171,25 @@ class App:
         await self._audit.append(AuditEntry(AuditEvent.STARTED, environment=settings.effective_environment, detail={"mode": settings.mode}))
         self._watch_signals()
         self._announce()
+
+    async def _start_copies(self) -> None:
+        self._copies = copies = Copies(
+            self._settings,
+            control=self._control,
+            backups=self._backups,
+            clock=self._clock,
+            registry=self._metrics.registry,
+            spawn=self._tasks.spawn,
+            plan_trash=self._trash.plan,
+            log=self._log.warning,
+        )
+        self._stack.push_async_callback(copies.stop)
+        await copies.start()
+        furnish(self._keeper, copies, self._log)
+        self._undo.open_rows = copies.open_rows
+        self._restores = Restores(self._settings, self._backups, copies.vault, copies.scratch, self._control, self._errands)
+        self._undo.restore_in_place = self._restores.in_place
+        self._errands.protector = copies.before_danger
 
     async def _upstream(self) -> Upstream:
         upstream = self._settings.server
@@ -251,7 +282,6 @@ class App:
         self._grants = SqlGrants(
             self._store, self._book, self._audit, self._clock, settings.retry_timeout_s, lambda session_id: self._server.has(session_id)
         )
-        self._protector: Protector = Unprotected()
         totals = Totals()
         self._services: Services
         self._server = Server(
@@ -261,7 +291,7 @@ class App:
             runtime=lambda on_closed: SessionRuntime(
                 book=self._book,
                 grants=self._grants,
-                protector=self._protector,
+                protector=self._copies.before_danger,
                 audit=self._audit,
                 counters=self._metrics,
                 settings=core,
@@ -279,6 +309,10 @@ class App:
         )
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
+        foresight = make_foresight(
+            settings, self._book, self._control, self._clock, lambda: self._judging.policies, self._metrics, self._log.warning
+        )
+        self._foreseeing = self._tasks.spawn(foresight.run(), "foresight")
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
@@ -307,6 +341,7 @@ class App:
             health=self._health,
             schemas=self._schemas,
             errands=self._errands,
+            restores=self._restores,
             trash=self._trash,
             undo=self._undo,
             keeper=self._keeper,
@@ -425,6 +460,9 @@ class App:
             what = "records what it would hold, and holds nothing" if settings.mode == "observe" else "judges nothing at all"
             print(f"pghold: WARNING: mode is {settings.mode}: it {what}", file=sys.stderr)
             self._log.warning("not enforcing", mode=settings.mode)
+        if not settings.backup_before_danger:
+            print("pghold: WARNING: copies are switched off: what an approved statement destroys is lost", file=sys.stderr)
+            self._log.warning("copies are switched off", setting="backup_before_danger")
         listening = self._server.addresses[0]
         print(f"pghold ready listen={listening} console={self._scheme}://{self._console_address}", file=sys.stderr, flush=True)
         if self._embedded is not None:
@@ -444,7 +482,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping, *self._watching):
+        for endless in (self._foreseeing, self._sampling, self._sweeping, self._following_trash, self._keeping, *self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._keeper.close()
         await self._tasks.wait(3)

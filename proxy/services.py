@@ -11,6 +11,7 @@ from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
 from proxy.backups.errands import Errands
+from proxy.backups.giveback import Restores
 from proxy.backups.keeper import Keeper
 from proxy.backups.outlook import Forecast
 from proxy.backups.trash import Trash
@@ -69,6 +70,7 @@ class Services:
     health: HealthMonitor
     schemas: SchemaHistory
     errands: Errands
+    restores: Restores
     trash: Trash
     undo: Undo
     keeper: Keeper

@@ -49,6 +49,13 @@ PUBLICATION TABLE|PUBLICATION TABLES IN SCHEMA|ROW SECURITY|RULE|STATISTICS|SUBS
 
 _LINE: Final = re.compile(r"(\d+); (\d+) (\d+) (.*)", re.DOTALL)
 _DEPENDS: Final = re.compile(r";\tdepends on:((?: \d+)+)")
+#: Of a script: what only psql understands, what older servers do not know, and the limits, which are ours to set.
+_LEFT_OUT: Final = frozenset(
+    {
+        "\\restrict pghold", "\\unrestrict pghold", "SET transaction_timeout = 0;", "SET statement_timeout = 0;", "SET lock_timeout = 0;",
+        "SET idle_in_transaction_session_timeout = 0;",
+    }
+)  # fmt: skip
 _STDERR_LINES: Final = 200
 
 
@@ -141,8 +148,10 @@ class Archive:
     async def entries(self) -> tuple[Entry, ...]:
         """All that can be restored, in the archive's order."""
         if not self._entries:
-            self._entries = tuple(_read(await self._output("--list", "--verbose")))
-            if not self._entries:
+            text = await self._output("--list", "--verbose")
+            self._entries = tuple(_read(text))
+            # A database without anything of its own has an archive, too.
+            if not self._entries and "TOC Entries:" not in text:
                 raise ArchiveError(f"{self.path.name} has no table of contents")
         return self._entries
 
@@ -153,9 +162,7 @@ class Archive:
             return ""
         with self._list(chosen) as file:
             text = await self._output(f"--use-list={file.name}", "--restrict-key=pghold", "--file=-", *options)
-        return "\n".join(
-            line for line in text.split("\n") if line not in ("\\restrict pghold", "\\unrestrict pghold", "SET transaction_timeout = 0;")
-        )
+        return "\n".join(line for line in text.split("\n") if line not in _LEFT_OUT)
 
     @asynccontextmanager
     async def rows(self, entry: Entry) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
@@ -178,6 +185,15 @@ class Archive:
                         )
                 finally:
                     errors.cancel()
+
+    @asynccontextmanager
+    async def head(self, entry: Entry) -> AsyncIterator[str]:
+        """The COPY statement of a TABLE DATA entry."""
+        with self._list([entry]) as file:
+            command = (self._program, f"--use-list={file.name}", "--restrict-key=pghold", "--file=-", self.path)
+            async with running(command) as process:
+                assert process.stdout is not None
+                yield await _copy_statement(process.stdout)
 
     async def restore(
         self,

@@ -31,8 +31,10 @@ SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
 _RELATION: Final[LiteralString] = """
 SELECT c.oid, n.nspname, c.relname, c.relkind::pg_catalog.text FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-WHERE c.oid OPERATOR(pg_catalog.=) %s::pg_catalog.text::pg_catalog.regclass
+WHERE c.oid OPERATOR(pg_catalog.=) %s::pg_catalog.oid
 """
+#: By name; an error when there is none. (A cast would take no oid.)
+_BY_NAME: Final[LiteralString] = "SELECT %s::pg_catalog.text::pg_catalog.regclass::pg_catalog.oid"
 
 _COLUMNS: Final[LiteralString] = """
 SELECT attname FROM pg_catalog.pg_attribute
@@ -81,9 +83,12 @@ async def table_checksum(connection: AsyncConnection[TupleRow], relation: str | 
     """
     async with connection.transaction():
         await connection.execute(_SETTINGS)
-        found = await (await connection.execute(_RELATION, (str(relation),))).fetchone()
+        if isinstance(relation, str):
+            by_name = await (await connection.execute(_BY_NAME, (relation,))).fetchone()
+            assert by_name is not None
+            relation = int(by_name[0])
+        found = await (await connection.execute(_RELATION, (relation,))).fetchone()
         if found is None:
-            # An oid of nothing is a regclass all the same.
             raise NoRowsError(f"there is no relation {relation}")
         oid, schema, name, kind = found
         if kind == "p":

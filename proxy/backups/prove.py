@@ -23,7 +23,7 @@ from proxy.backups.model import CopiedTable, Proof
 from proxy.backups.scratch import Scratch, ScratchDatabase, ScratchError
 from proxy.control import ControlError, first_line
 
-_PLAIN: Final = (
+PLAIN: Final = (
     "--no-owner", "--no-privileges", "--no-comments", "--no-policies", "--no-publications", "--no-subscriptions", "--no-security-labels",
     "--no-tablespaces", "--no-table-access-method", "--no-statistics",
 )  # fmt: skip
@@ -109,7 +109,7 @@ class Prover:
                 progress(f"proving: table {done:,} of {len(with_rows):,}")
 
         jobs = f"--jobs={self._jobs if len(with_rows) > 1 else 1}"
-        options = ("--section=pre-data", "--section=data", jobs, *_PLAIN)
+        options = ("--section=pre-data", "--section=data", jobs, *PLAIN)
         restored = await archive.restore(database.environment, *options, on_item=on_item)
         if restored.code < 0:
             return ProofResult(Proof.FAILED, f"not proven: pg_restore was killed by signal {-restored.code}")
@@ -152,7 +152,7 @@ class Prover:
         if not chosen:
             return ()
         progress("proving: indexes and constraints")
-        restored = await archive.restore(database.environment, *_PLAIN, entries=chosen)
+        restored = await archive.restore(database.environment, *PLAIN, entries=chosen)
         return tuple(restored.errors[:_PROBLEMS])
 
 

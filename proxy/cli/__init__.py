@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import audit, backups, check, doctor, health, holds, notify, operator, run, schema
+from proxy.cli import audit, backups, check, doctor, health, holds, notify, operator, recover, restore, run, schema, undo
 
 app = typer.Typer(
     name="pghold",
@@ -42,7 +42,10 @@ health.add_to(app)
 schema.add_to(app)
 operator.add_to(app)
 notify.add_to(app)
+recover.add_to(app)
 backups.add_to(app)
+undo.add_to(app)
+restore.add_to(app)
 
 
 def main() -> None:

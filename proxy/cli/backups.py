@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proxy.cli import backup_keys
 from proxy.cli.holds import ConsoleOption, JsonOption, TokenOption
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ backups = typer.Typer(
 
 
 def add_to(app: typer.Typer) -> None:
+    backup_keys.add_to(backups)
     app.add_typer(backups, name="backups", invoke_without_command=True)
 
 

@@ -18,8 +18,10 @@ from sse_starlette import EventSourceResponse
 from proxy.backups.outlook import outlook_as_json
 from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
+from proxy.console.api_restore import restore_routes
 from proxy.console.api_review import review_routes
 from proxy.console.api_schema import schema_routes
+from proxy.console.api_undo import undo_routes
 from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
@@ -171,6 +173,8 @@ def make_api(services: Services) -> FastAPI:
     api.include_router(people_routes(services, operator))
     api.include_router(schema_routes(services, operator))
     api.include_router(backup_routes(services, operator))
+    api.include_router(undo_routes(services, operator))
+    api.include_router(restore_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 
