@@ -87,8 +87,9 @@ def objects(text: str) -> list[SchemaObject]:
     found: list[SchemaObject] = []
     for (match, header), end in zip(starts, ends, strict=True):
         kind = header["type"]
-        lines = [line.rstrip() for line in text[match.end() : end].split("\n") if not _NOISE.match(line)]
-        while lines and lines[-1] in ("", "--"):
+        lines = text[match.end() : end].split("\n")
+        # What is set for the next object, and the end of it all; inside an object nothing is noise.
+        while lines and (lines[-1] in ("", "--") or _NOISE.match(lines[-1])):
             lines.pop()
         while lines and lines[0] in ("", "--"):
             lines.pop(0)
