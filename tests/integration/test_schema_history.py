@@ -151,7 +151,8 @@ def test_drift_is_an_alarm_that_a_restart_does_not_forget(server: PostgresServer
         # What passed just before the proxy stopped is no drift.
         with proxy.connect() as connection:
             connection.execute("CREATE TABLE just_before_the_end ()")
-            wait_for(lambda: "just_before" in (proxy.folder / "data/schema/pending.json").read_text(), 10)
+            pending = proxy.folder / "data/schema/pending.json"
+            wait_for(lambda: pending.exists() and "just_before" in pending.read_text(), 10)
         proxy.stop(signal.SIGKILL)
         before = log_file(proxy)
         proxy.start()
