@@ -83,6 +83,8 @@ async def dump(settings: Settings, control: Control, database: str) -> str:
 def objects(text: str) -> list[SchemaObject]:
     """What pg_dump wrote, object by object, sorted by schema, name and type, whatever the order and the version of pg_dump."""
     starts = [(m, h) for m in _TOKEN.finditer(text) if m.lastgroup == "comment" and (h := _HEADER.fullmatch(m.group())) is not None]
+    if not starts:
+        return []
     ends = [m.start() for m, _ in starts[1:]] + [len(text)]
     found: list[SchemaObject] = []
     for (match, header), end in zip(starts, ends, strict=True):

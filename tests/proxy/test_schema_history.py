@@ -42,6 +42,10 @@ def test_what_looks_like_an_object_inside_a_body_or_a_name_is_none(quote: str) -
     assert objects(dumped(FUNCTION.format(body=" SET x = 1 "))) != objects(dumped(FUNCTION.format(body=" SET x = 2 ")))
 
 
+def test_a_database_without_anything_in_it_is_an_empty_schema() -> None:
+    assert objects(dumped()) == []
+
+
 def test_an_open_quote_in_a_comment_hides_nothing() -> None:
     comment = "--\n-- Name: it's; Type: COMMENT; Schema: public; Owner: me\n--\n\nCOMMENT ON TABLE public.a IS E'a \\\\'' b';\n\n"
     assert [o.name for o in objects(dumped(comment, TABLE.format(name="z")))] == ["it's", "z"]
