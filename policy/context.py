@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from policy.verdict import Environment, Profile
+from policy.view import RowLimit
 
 if TYPE_CHECKING:
     from policy.judgement import Judgement
@@ -22,7 +23,7 @@ class Context:
         temp_relations: unqualified names of temporary relations that this session made and still has.
         trusts_temp: an unqualified name means the temporary relation first. False once search_path may name pg_temp elsewhere.
         not_null: (relation as written, column) pairs that the catalog says are NOT NULL; None when it was not asked.
-        protected, read_only: of the policy's view of this session (policy.view).
+        protected, read_only, row_limits: of the policy's view of this session (policy.view).
         transaction_status: "I", "T" or "E", as in ReadyForQuery.
         search_path: None when unknown.
     """
@@ -41,6 +42,7 @@ class Context:
     not_null: frozenset[tuple[str, str]] | None = None
     protected: tuple[str, ...] = ()
     read_only: bool = False
+    row_limits: tuple[RowLimit, ...] = ()
     prepared: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     #: UTF-8, standard strings, and no catalog: judgements by exact bytes are shared between all sessions like this.
     lexes_plainly: bool = field(init=False, default=True)

@@ -16,6 +16,7 @@ from policy.extract import VISITORS, Extractor
 from policy.facts import Facts, Opaque, Setting, StatementFacts
 from policy.judgement import Finding, Judgement, StatementReport
 from policy.lexing import ASCII_UNSAFE, UndecodableError, can_only_read, decode, mask_passwords
+from policy.limits import limits_of
 from policy.parse import GrammarError, Json, Node, TooDeepError, parse, tree, without_comments
 from policy.places import place
 from policy.rewrite import has_always_true_where
@@ -74,7 +75,7 @@ class Engine:
         #: The rules to ask, by the fields of Facts that hold something.
         self._rules_for: dict[tuple[str, ...], list[tuple[Rule, Verdict]]] = {}
         #: Nothing but a few functions matters in a plain SELECT or INSERT.
-        self._glances = not strict and not view.actions and not view.protected and not view.read_only
+        self._glances = not strict and not view.actions and not view.protected and not view.read_only and not view.row_limits
         self._young: dict[bytes, Judgement] = {}
         self._old: dict[bytes, Judgement] = {}
         self._young_bytes = 0
@@ -167,9 +168,17 @@ class Engine:
             and context.environment is self.environment
             and context.protected == view.protected
             and context.read_only is view.read_only
+            and context.row_limits == view.row_limits
         ):
             return context
-        return replace(context, profile=self.profile, environment=self.environment, protected=view.protected, read_only=view.read_only)
+        return replace(
+            context,
+            profile=self.profile,
+            environment=self.environment,
+            protected=view.protected,
+            read_only=view.read_only,
+            row_limits=view.row_limits,
+        )
 
     def _keep(self, key: bytes, judgement: Judgement) -> None:
         self._young[key] = judgement
@@ -252,6 +261,8 @@ class Engine:
         # What the policy allows for a reason goes on record, as a warning does.
         verdict = max((f.verdict or Verdict.WARN for f in findings), default=Verdict.ALLOW)
         reports = tuple(StatementReport(s.kind, s.span, tuple(s.relations), tuple(s.effects), s.transaction) for s in facts.statements)
+        if self.view.row_limits:
+            reports = tuple(replace(r, **limits_of(facts, i, self.view.row_limits)) for i, r in enumerate(reports))
         display = text
         if "assword" in text.lower():
             display = mask_passwords(text)
@@ -268,6 +279,7 @@ class Engine:
             display,
             wants_values=any(c.wants_values for c in facts.changes),
             announced=self.view.announces and any(r.changes_schema for r in reports),
+            gated=bool(self.view.row_limits) and any(r.limits or r.transaction is not None for r in reports),
         )
 
     def _unanalysable(self, why: str, script: bytes, text: str | None = None) -> Judgement:

@@ -91,6 +91,7 @@ class Alter:
     constraint: str = ""  # CHECK, FOREIGN, UNIQUE, PRIMARY, EXCLUSION, … of AddConstraint or the column of AddColumn
     unchecked: bool = False  # NOT VALID, or an index that is there already
     volatile_default: bool = False  # a new column whose value must be computed for each row
+    cascade: bool = False  # what depends on it goes as well
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from policy.verdict import Verdict
+from policy.view import RowLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class StatementReport:
         relations: objects that it names as a target, then those it reads; as written.
         effects: applied in order once the statement's CommandComplete has come.
         transaction: what it does to the transaction, when it is transaction control.
+        limits: the row limits that the rows of its CommandComplete count towards.
+        uncounted: it changes rows that its CommandComplete does not count.
     """
 
     kind: str
@@ -149,6 +152,8 @@ class StatementReport:
     relations: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     transaction: TransactionStep | None = None
+    limits: tuple[RowLimit, ...] = ()
+    uncounted: bool = False
 
     @property
     def changes_schema(self) -> bool:
@@ -170,6 +175,7 @@ class Judgement:
         literal_free: proven the same whatever the plain number and quoted-string constants are (DESIGN section 5).
         wants_values: harmless as far as the text tells, but a parameter's value may make it otherwise: see Engine.judge_bound.
         announced: it changes the schema, and somebody wants to be told (View.announces), so that sessions follow what becomes of it.
+        gated: the policy counts rows, and it changes some, or begins or ends a transaction.
         syntax_error: what PostgreSQL's grammar says of text that it rejects.
         display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
     """
@@ -183,6 +189,7 @@ class Judgement:
     syntax_error: str = ""
     wants_values: bool = False
     announced: bool = False
+    gated: bool = False
     #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
     plain: bool = field(init=False, default=False)
 
@@ -192,6 +199,7 @@ class Judgement:
             and self.context_free
             and not self.wants_values
             and not self.announced
+            and not self.gated
             and not any(s.effects for s in self.statements)
         )
         object.__setattr__(self, "plain", plain)

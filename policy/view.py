@@ -59,18 +59,39 @@ def matches(relation: str, patterns: Iterable[str], *, certainly: bool = False) 
 
 
 @dataclass(frozen=True, slots=True)
+class RowLimit:
+    """How many rows a transaction may change before its commit is held.
+
+    Attributes:
+        rows: the limit.
+        relations: patterns of relations as written; empty is any.
+    """
+
+    rows: int
+    relations: tuple[str, ...] = ()
+
+    def concerns(self, relations: Iterable[str]) -> bool:
+        return not self.relations or any(matches(r, self.relations) for r in relations)
+
+    def __str__(self) -> str:
+        return f"{self.rows:,}" + (f" in {', '.join(self.relations)}" if self.relations else "")
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Attributes:
     actions: in the order of the file.
     protected: patterns of relations of which any change is held.
     read_only: the identity may only read.
     announces: somebody wants to be told of DDL that passes.
+    row_limits: each counts by itself.
     """
 
     actions: tuple[RuleAction, ...] = ()
     protected: tuple[str, ...] = ()
     read_only: bool = False
     announces: bool = False
+    row_limits: tuple[RowLimit, ...] = ()
 
     def decide(self, rule_id: str, relations: tuple[str, ...], default: Verdict) -> RuleAction | None:
         """The strictest action that applies to a finding; None leaves the profile's verdict."""

@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from policy.judgement import Judgement
 from proxy.activity import Activity
 from proxy.admin import serve_admin
 from proxy.audit.care import AuditCare
@@ -25,11 +26,11 @@ from proxy.audit.reconcile import WINDOW, last_moment, unrecorded
 from proxy.audit.start import open_audit
 from proxy.backups.assembly import Copies
 from proxy.backups.errands import Errands
-from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.giveback import Restores
 from proxy.backups.outlook import Forecast
 from proxy.backups.trash import Trash
 from proxy.backups.undo import Undo
-from proxy.backups.wiring import make_keeper
+from proxy.backups.wiring import furnish, make_keeper
 from proxy.clock import SystemClock
 from proxy.config import CONSOLE_FILE, Settings, Upstream, address, load, load_policies
 from proxy.console import make_console
@@ -38,20 +39,24 @@ from proxy.control import Control
 from proxy.embedded import EmbeddedPostgres
 from proxy.errors import ConfigError
 from proxy.grants import SqlGrants
+from proxy.health.metrics import HealthMetrics
+from proxy.health.monitor import HealthMonitor, Surroundings
 from proxy.held import CoreSettings, Mode
 from proxy.holds import SqlHoldBook
+from proxy.impact.foresight import make_foresight
 from proxy.isolation import IsolatedJudges
 from proxy.judging import Judging
 from proxy.listeners import listen, shown
 from proxy.logs import set_up
 from proxy.metrics import Metrics
-from proxy.model import AuditEntry, AuditEvent, Hold, HoldState
+from proxy.model import AuditEntry, AuditEvent, Hold, HoldState, Requester
 from proxy.notify import Notifier, Route, load_routes
 from proxy.notify.metrics import NotifyMetrics
 from proxy.notify.routes import without_addresses
 from proxy.notify.watch import ChainWatch
 from proxy.operators import SqlOperators
 from proxy.records import about
+from proxy.schema_history.history import SchemaHistory
 from proxy.seams import AuditError, StoreError
 from proxy.server import Server
 from proxy.services import Services
@@ -141,14 +146,25 @@ class App:
         self._connector = Connector(upstream, settings.connect_timeout_s)
         self._control = Control(Upstream.from_url(settings.control) if settings.control else upstream, settings.connect_timeout_s)
         self._backups = SqlBackups(store, self._clock)
+        self._make_health()
         self._errands = Errands(settings, self._book, self._audit, self._control, self._log.warning)
         self._trash = Trash(settings, store, self._backups, self._book, self._control, self._errands, self._clock, self._log.warning)
         self._undo = Undo(self._book, self._backups, self._control, self._errands, self._trash)
-        self._keeper = make_keeper(settings, self._backups, self._control, self._audit, self._clock, self._notifier, self._tasks, self._log)
-        self._metrics.registry.register(KeepingMetrics(self._keeper, settings, self._clock))
+        self._keeper = make_keeper(
+            settings,
+            self._backups,
+            self._book,
+            self._control,
+            self._audit,
+            self._clock,
+            self._notifier,
+            self._tasks,
+            self._metrics,
+            self._log,
+        )
         await self._start_copies()
         self._add_metrics()
-        await self._start_server(routes)
+        await self._start_server()
         self._start_tracing()
         await self._start_console()
         await self._notifier.start([await self._book.get(hold.id) for hold in recovered])
@@ -169,8 +185,10 @@ class App:
         )
         self._stack.push_async_callback(copies.stop)
         await copies.start()
-        self._keeper.copier, self._keeper.verifier, self._keeper.shelf = copies.protector, copies.verifying, copies.shelf
+        furnish(self._keeper, copies, self._log)
         self._undo.open_rows = copies.open_rows
+        self._restores = Restores(self._settings, self._backups, copies.vault, copies.scratch, self._control, self._errands)
+        self._undo.restore_in_place = self._restores.in_place
         self._errands.protector = copies.before_danger
 
     async def _upstream(self) -> Upstream:
@@ -211,14 +229,40 @@ class App:
         self._operators.on_locked = self._notifier.locked_out
         self._metrics.registry.register(NotifyMetrics(self._notifier))
 
+    def _make_health(self) -> None:
+        async def audit() -> tuple[str, list[str]]:
+            failing = "the audit log cannot be written: dangerous statements are refused" if self._audit.failing else ""
+            broken = self._notifier.chain_problem or self._care.chain_problem()
+            return failing or broken, await asyncio.to_thread(self._care.warnings)
+
+        around = Surroundings(
+            book=self._book,
+            backups=self._backups,
+            sessions=lambda: self._server.list(),
+            reachable=lambda: self._connector.reachable,
+            audit=audit,
+            record=self._audit,
+            tell=self._notifier.tell,
+        )
+        self._health = HealthMonitor(self._settings, self._control, around, self._clock)
+        self._metrics.registry.register(HealthMetrics(lambda: self._health.report))
+        self._schemas = SchemaHistory(self._settings, self._control, self._book, around.sessions, self._audit, self._clock)
+        self._health.extra.append(self._schemas.check)
+
+    def _changed(self, requester: Requester, judgement: Judgement) -> None:
+        """DDL that nobody had to decide on has succeeded."""
+        self._notifier.changed(requester, judgement)
+        self._health.changed(requester, judgement)
+        self._schemas.changed(requester, judgement)
+
     def _console_url(self) -> str:
         return self._settings.console_url or f"{self._scheme}://{self._console_address}"
 
-    async def _start_server(self, routes: tuple[Route, ...]) -> None:
+    async def _start_server(self) -> None:
         settings = self._settings
         self._isolated = IsolatedJudges()
         self._policy_text = _policy_text(settings)
-        self._judging = Judging(load_policies(settings, announces=_wants_changes(routes)), self._metrics.judging_seconds, self._isolated)
+        self._judging = Judging(load_policies(settings, announces=True), self._metrics.judging_seconds, self._isolated)
         if settings.mode != "off":
             self._tasks.spawn(self._isolated.warm(), "judge for long scripts")
         core = CoreSettings(
@@ -256,7 +300,7 @@ class App:
                 totals=totals,
                 log=self._log.info,
                 on_closed=on_closed,
-                on_change=self._notifier.changed,
+                on_change=self._changed,
             ),
             metrics=self._metrics,
             tasks=self._tasks,
@@ -265,6 +309,10 @@ class App:
         )
         activity = Activity(self._clock, self._server.allowed)
         self._metrics.on_judged = activity.judged
+        foresight = make_foresight(
+            settings, self._book, self._control, self._clock, lambda: self._judging.policies, self._metrics, self._log.warning
+        )
+        self._foreseeing = self._tasks.spawn(foresight.run(), "foresight")
         self._sampling = self._tasks.spawn(_sample(activity), "activity")
         self._following_trash = self._tasks.spawn(self._trash.follow(), "trash")
         self._sweeping = self._tasks.spawn(self._keep_sweeping(), "grants")
@@ -290,13 +338,20 @@ class App:
             notifier=self._notifier,
             control=self._control,
             backups=self._backups,
+            health=self._health,
+            schemas=self._schemas,
             errands=self._errands,
+            restores=self._restores,
             trash=self._trash,
             undo=self._undo,
             keeper=self._keeper,
             forecast=Forecast(settings, self._control),
         )
         await self._server.start()
+        self._watching = [
+            self._tasks.spawn(self._health.run(), "checks"),
+            self._tasks.spawn(self._schemas.run(), "schema history"),
+        ]
 
     def _start_tracing(self) -> None:
         self._tracing: Tracing | None = None
@@ -360,7 +415,7 @@ class App:
         given = self._settings.model_copy(update={"profile": fresh.profile} if self._settings.policy else {})
         # Off the loop: what apprise knows is a hundred modules, read when the first route is.
         routes = await asyncio.to_thread(load_routes, given.policy)
-        policies = load_policies(given, announces=_wants_changes(routes))
+        policies = load_policies(given, announces=True)
         console_context(self._settings)  # raises before anything is changed
         self._server.reload_tls()
         if self._console_tls is not None:
@@ -427,7 +482,7 @@ class App:
         for waiting in (drain, again):
             waiting.cancel()
         self._console.should_exit = True
-        for endless in (self._sampling, self._sweeping, self._following_trash, self._keeping):
+        for endless in (self._foreseeing, self._sampling, self._sweeping, self._following_trash, self._keeping, *self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
         await self._keeper.close()
         await self._tasks.wait(3)
@@ -441,10 +496,6 @@ class App:
 async def _serve_http(server: uvicorn.Server, sock: object) -> None:
     # Signals are ours: uvicorn's own handling would end the process before the sessions are drained.
     await server._serve(sockets=[sock])  # type: ignore[list-item]  # a socket; serve() differs only in taking the signals
-
-
-def _wants_changes(routes: tuple[Route, ...]) -> bool:
-    return any(route.wants_changes for route in routes)
 
 
 def _policy_text(settings: Settings) -> str:

@@ -208,6 +208,9 @@ class Settings(BaseSettings):
     impact_exact_rows: int = Field(1_000_000, ge=0, description="Tables estimated to be smaller are counted exactly.")
     health_interval_s: float = Field(60, gt=0, description="How often the server is checked.")
     critical_tables: list[str] = Field([], description="Tables that must be there and not empty: DATABASE.SCHEMA.TABLE or SCHEMA.TABLE.")
+    bypass_allowed_roles: list[str] = Field(
+        [], description="Roles that may connect past pghold without an alarm, such as those of monitoring; patterns with * and ?."
+    )
     schema_history: bool = Field(True, description="Keep each version of the schema after DDL has passed.")
 
     @field_validator("upstream")
@@ -271,6 +274,15 @@ class Settings(BaseSettings):
                 read_target(url, SINKS if info.field_name == "audit_sinks" else PLACES)
             except ValueError as error:
                 raise ValueError(f"number {number}: {error}") from None
+        return value
+
+    @field_validator("critical_tables")
+    @classmethod
+    def _tables_read(cls, value: list[str]) -> list[str]:
+        from proxy.health.names import critical_name
+
+        for text in value:
+            critical_name(text, "")
         return value
 
     @field_validator("console_proxies")

@@ -27,7 +27,7 @@ def copy_lines(hold: Json) -> Iterator[tuple[str, str]]:
     else:
         yield "backup", copy["text"]
         if command := back_command(copy["kind"], int(hold["id"])):
-            yield "bring back", command
+            yield "back", f"{command} brings it back"
 
 
 def copy_mark(hold: Json) -> str:

@@ -112,8 +112,9 @@ from proxy.events import (
     Timer,
     TimerFired,
 )
-from proxy.held import UNDECIDED, CoreSettings, Held, Mode, Stage
-from proxy.inflight import Naming, Running, error_fields
+from proxy.gate import Gate
+from proxy.held import AT_WORK, UNDECIDED, CoreSettings, Held, Mode, Stage
+from proxy.inflight import Committing, Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
 from proxy.look import CODECS, Look, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
@@ -182,6 +183,8 @@ _ANSWERS: Final = frozenset(
 #: What decides about a message under escort.
 _ESCORTED: Final = frozenset({B_COMMAND_COMPLETE, B_EMPTY_QUERY, B_PORTAL_SUSPENDED, B_READY, B_ERROR})
 
+_COMMITS: Final = frozenset({TransactionStep.COMMIT, TransactionStep.PREPARE})
+
 #: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
 _RECENT: Final = 8
 _RECENT_BYTES: Final = 1024
@@ -221,6 +224,7 @@ class Core:
         self._asides = Asides("" if settings.looks else "the settings say not to look")
         self._keeping = 0  # of a CopyData for us that has not come whole
         self._escort: Escort | None = None
+        self._gate = Gate()
         self._sifting = False
         self._held: Held | None = None
         self._draining = False
@@ -251,7 +255,7 @@ class Core:
     @property
     def has_hold(self) -> bool:
         """Whether a CancelRequest is about a message of ours that waits, not about the backend."""
-        return self._held is not None and self._held.stage is not Stage.RUNNING
+        return self._held is not None and self._held.stage not in AT_WORK
 
     @property
     def has_step(self) -> bool:
@@ -356,7 +360,8 @@ class Core:
             dropped = min(self._dropping, len(chunk))
             self._dropping -= dropped
             return self._feed(chunk[dropped:], 0)
-        assert self._partial is not None
+        if self._partial is None:
+            return self._feed(chunk, 0)
         self._partial += chunk
         if len(self._partial) < self._partial_needs:
             return []
@@ -399,6 +404,8 @@ class Core:
         tracker = self.tracker
         if tracker.skipping or tracker.copy == CopyMode.IN:
             return self._walk_copy_data(data, position) if not tracker.skipping else position
+        if self._gate.active:
+            return position
         append = tracker.requests.append
         statements = self.knowledge.statements
         portals = self.knowledge.portals
@@ -520,6 +527,13 @@ class Core:
         elif kind == F_CLOSE:
             self._close_name(data, position, end)
         elif kind == F_SYNC:
+            if (
+                self._gate.active
+                and not tracker.skipping
+                and tracker.copy != CopyMode.IN
+                and (self._commits_by_itself() or self._is_unsure())
+            ):
+                return self._wait_and_count(Held(Kind.SYNC, data[position:end], b"", HARMLESS.judgement), data, end, out)
             tracker.sent_sync()
             self._open_series = tracker.copy == CopyMode.IN and self._open_series
         elif kind == F_DESCRIBE:
@@ -605,6 +619,8 @@ class Core:
         """Forward the message when it is allowed; else hold it and keep what is behind it."""
         judgement = held.judgement
         if judgement.verdict is Verdict.ALLOW or self._off:
+            if (judgement.gated or self._gate.active) and self._must_count(held):
+                return self._wait_and_count(held, data, end, out)
             self.allowed += 1
             out += self._forward(held)
             return end
@@ -617,6 +633,149 @@ class Core:
         out += self._hold()
         out += self._scan_waiting()
         return -1
+
+    # --- the commit gate: rows are counted before what commits them goes (gate.py) ----------------------------------
+
+    def _commits_by_itself(self) -> bool:
+        """The open transaction is no block: the next Sync or Query ends it."""
+        tracker, gate = self.tracker, self._gate
+        if not tracker.requests and not self._open_series:
+            gate.in_block = tracker.transaction_status != IDLE
+        return not gate.in_block
+
+    def _is_unsure(self) -> bool:
+        """Something in flight may open a transaction, or end it."""
+        return any(r.kind in (Kind.QUERY, Kind.SYNC, Kind.FUNCTION_CALL) for r in self.tracker.requests)
+
+    def _must_count(self, held: Held) -> bool:
+        """Whether this message could commit rows that are to be counted first."""
+        if any(s.transaction in _COMMITS for s in held.judgement.statements):
+            return self._gate.active
+        if held.kind is not Kind.QUERY:
+            return False
+        if self._gate.active and self._commits_by_itself():
+            return True  # a Query commits the series before it as well
+        limited = any(s.limits for s in held.judgement.statements)
+        alone = all(s.transaction is None for s in held.judgement.statements)  # one that begins a transaction leaves it open
+        return limited and alone and (self._commits_by_itself() or self._is_unsure())
+
+    def _wait_and_count(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
+        self._held = held
+        held.stage = Stage.COUNTING
+        self._waiting = bytearray(data[end:])
+        self._scanned = 0
+        out += self._count(held)
+        return -1
+
+    def _count(self, held: Held) -> list[Command]:
+        """Everything before it must be answered; then it goes, or is held."""
+        tracker = self.tracker
+        if tracker.skipping:
+            self._gate.reset()
+        elif tracker.requests:
+            if self._open_series and not held.flushed:
+                held.flushed = True
+                return [SendToBackend(FLUSH)]
+            return []
+        elif self._gate.active and tracker.transaction_status != FAILED_TRANSACTION:
+            commits = any(s.transaction in _COMMITS for s in held.judgement.statements)
+            exceeded = self._gate.exceeded() if commits or self._commits_by_itself() else ""
+            if exceeded:
+                return self._hold_commit(held, exceeded)
+        self._held = None
+        return [*self._pass_gate(held), *(self._go_on() if self._held is None else ())]
+
+    def _pass_gate(self, held: Held) -> list[Command]:
+        """It may commit what was counted so far."""
+        tracker = self.tracker
+        if held.kind is Kind.SYNC:
+            tracker.sent_sync()
+            self._open_series = False
+            return [SendToBackend(held.frame)]
+        self.allowed += 1
+        if tracker.skipping:
+            return []  # the backend would skip it as well
+        limited = any(s.limits for s in held.judgement.statements)
+        alone = held.kind is Kind.QUERY and all(s.transaction is None for s in held.judgement.statements)
+        if limited and alone and tracker.transaction_status == IDLE and self._open_series:
+            self._gate.sent(held.judgement)
+            return self._hold_commit(held, "its rows cannot be counted first: it was sent behind messages that no Sync has ended")
+        if limited and alone and tracker.transaction_status == IDLE:
+            self._gate.reset()
+            self._gate.sent(held.judgement)
+            escort = Escort(held, wrapped=True)
+            escort.opening = True
+            self._held = held
+            held.stage = Stage.RUNNING
+            self._escort = escort
+            return [SendToBackend(self._asides.send(aside_of((b"BEGIN",), self._asides.next_number(), has_sync=True), held, tracker))]
+        return self._forward(held)
+
+    def statement_done(self, held: Held, index: int, tag: str) -> None:
+        """For requests in flight: a statement of a script that counts has succeeded."""
+        statements = held.judgement.statements
+        if index < len(statements):
+            self._gate.counted(statements[index], tag)
+
+    def _hold_commit(self, held: Held, exceeded: str) -> list[Command]:
+        """More rows than the policy allows: what commits them waits for a decision."""
+        held.commits = True
+        held.effects = tuple(s.effects for s in held.judgement.statements)
+        held.judgement = self._gate.judgement(exceeded)
+        held.script = held.judgement.display.encode()
+        if self._rejects:
+            # Its client does not wait, and there is nothing to approve later: the rows are undone with this answer.
+            finding = replace(held.judgement.findings[0], verdict=Verdict.DENY)
+            held.judgement = replace(held.judgement, verdict=Verdict.DENY, findings=(finding,))
+        self._held = held
+        held.stage = Stage.OPENING
+        return self._hold()
+
+    def _commit(self, held: Held) -> list[Command]:
+        """It was approved."""
+        escort = held.escort
+        if escort is not None:
+            self._held = escort.held
+            self._escort = escort
+            escort.ending = True
+            escort.commit = held
+            return self._end_transaction(escort, COMMIT)
+        self._held = None
+        if held.kind is Kind.SYNC:
+            self.tracker.requests.append(Committing(self, held))
+            self.tracker.series += 1
+            self.tracker.skipping = False
+            self._open_series = False
+            return [SendToBackend(held.frame), *self._go_on()]
+        return [*self._forward(held), *self._go_on()]
+
+    def _undo_commit(self, held: Held, error: bytes) -> list[Command]:
+        """It was denied, or whatever: roll back, and tell that as if the commit had failed."""
+        escort = held.escort
+        if escort is not None:
+            self._held = escort.held
+            self._escort = escort
+            escort.withheld = b""
+            escort.failed = "its commit was refused"
+            escort.error = error
+            return self._end_transaction(escort, ROLLBACK)
+        if held.kind is Kind.SYNC:
+            self.tracker.requests.append(Request(Kind.PARSE, error))
+            self.tracker.sent_sync()
+            self._open_series = False
+            self._held = None
+            return [SendToBackend(STAND_IN_PARSE + held.frame), *self._go_on()]
+        if not held.undone and self.tracker.transaction_status != IDLE:
+            held.undone = True
+            held.stage = Stage.UNWINDING
+            if held.kind is Kind.QUERY:
+                aside = query_aside(ROLLBACK)
+            else:
+                aside = aside_of((ROLLBACK,), self._asides.next_number(), has_sync=False)
+                self._open_series = True
+            return [SendToBackend(self._asides.send(aside, held, self.tracker))]
+        self._held = None
+        return [*self._refuse(held, error), *self._go_on()]
 
     def _cannot_run(self, held: Held) -> bool:
         """In a failed transaction, with nothing in flight, a script without transaction control can only fail.
@@ -718,14 +877,16 @@ class Core:
 
     def _forward(self, held: Held) -> list[Command]:
         """Send the message itself, and follow what becomes of it."""
-        effects = tuple(s.effects for s in held.judgement.statements)
+        effects = held.effects or tuple(s.effects for s in held.judgement.statements)
         out: list[Command] = []
         self._open_series = held.kind is Kind.EXECUTE
+        if held.judgement.gated and held.hold_id is None:
+            self._gate.sent(held.judgement)
         self._remember(held)
         if held.kind is Kind.QUERY:
             self._send_query(held.frame, effects, out, held)
         elif held.kind is Kind.EXECUTE:
-            if held.hold_id is None and not any(effects) and not held.judgement.announced:
+            if held.hold_id is None and not any(effects) and not held.judgement.announced and not held.judgement.gated:
                 self.tracker.requests.append(EXECUTE)
             else:
                 self.tracker.requests.append(Running(self, Kind.EXECUTE, effects, self.tracker.series, held))
@@ -741,7 +902,7 @@ class Core:
             self._recent.append((held.judgement.display.encode() or held.script)[:_RECENT_BYTES])
 
     def _send_query(self, frame: bytes, effects: tuple[tuple[Effect, ...], ...], out: list[Command], held: Held | None = None) -> None:
-        if any(effects) or (held is not None and (held.hold_id is not None or held.judgement.announced)):
+        if any(effects) or (held is not None and (held.hold_id is not None or held.judgement.announced or held.judgement.gated)):
             assert held is not None
             self.tracker.requests.append(Running(self, Kind.QUERY, effects, -1, held))
         else:
@@ -770,7 +931,7 @@ class Core:
 
     def _open(self, held: Held) -> list[Command]:
         # A series without its Sync yet is an implicit transaction: locks of its earlier statements stay as well.
-        in_transaction = self.tracker.transaction_status != IDLE or bool(self.tracker.requests)
+        in_transaction = self.tracker.transaction_status != IDLE or bool(self.tracker.requests) or held.commits
         settings = self._settings
         held.rejects = self._rejects
         held.timeout_s = settings.hold_timeout_in_transaction_s if in_transaction else settings.hold_timeout_s
@@ -895,7 +1056,7 @@ class Core:
     def _settle(self, event: AuditEvent, end: HoldState, reply: replies.About, why: str) -> list[Command]:
         """End the hold without running the statement: on record first, then the frontend gets `reply`."""
         held = self._held
-        if held is None or held.stage in (Stage.UNWINDING, Stage.RUNNING):
+        if held is None or held.stage is Stage.UNWINDING or held.stage in AT_WORK:
             return []
         if held.stage is Stage.SETTLING and (held.settlement is not None or held.hold_id is None):
             return []  # it is being refused already, or was never a hold
@@ -942,10 +1103,16 @@ class Core:
         if protection is not None and protection.wrapped and self.tracker.transaction_status != IDLE:
             held.stage = Stage.UNWINDING
             return [SendToBackend(self._asides.send(query_aside(ROLLBACK), held, self.tracker))]
+        if held.commits and not held.undone and not self.tracker.skipping:
+            assert held.settlement is not None
+            moved: list[Command] = []
+            if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None):
+                moved.append(MoveHold(held.hold_id, held.end, held.why))
+            return [*moved, *self._undo_commit(held, held.settlement)]
         self._held = None
         out: list[Command] = []
         # An expiry and an operator's denial are in the store already.
-        if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None):
+        if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None) and not held.undone:
             out.append(MoveHold(held.hold_id, held.end, held.why))
         error = held.settlement
         if held.skipped and self.tracker.skipping and error is not None:
@@ -979,6 +1146,8 @@ class Core:
             out += self._insert(self._encoded(replies.warning(held.judgement)))
         if held.granted and held.hold_id is not None and held.decision is not None:
             out += self._insert(self._encoded(replies.granted_notice(held.hold_id, held.decision)))
+        if held.commits:
+            return [*out, *self._commit(held)]
         if plan is not None and plan.substitute is not None:
             return [*out, *self._send_substitute(held, plan.substitute)]
         if protection is not None and plan is not None and (plan.counted or protection.wrapped):
@@ -1063,6 +1232,8 @@ class Core:
     def _check(self, held: Held) -> list[Command]:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
+        if held.commits:
+            return self._guard(held)  # its transaction has locked what it is about
         if held.hold_id is None or (seen is not None and seen.unbound):
             return self._guard(held)
         if seen is None and (self._asides.closed or self._asides.in_flight is None):
@@ -1163,6 +1334,10 @@ class Core:
                 out += self._answered()
         if position > run and not self._closed:
             out += self._relayed(data[run:position])
+        if self._escort is not None and self.tracker.copy == CopyMode.IN and self._waiting:
+            # It came ahead of the CopyInResponse.
+            early, self._waiting = bytes(self._waiting), bytearray()
+            out += self._feed(early, 0)
         return out
 
     def _relayed(self, data: bytes) -> list[Command]:
@@ -1242,6 +1417,7 @@ class Core:
             context.search_path,
             decision.approvers if decision is not None else (),
             decision.reason if decision is not None else "",
+            held.commits,
         )
 
     def _protected(self, hold_id: HoldId) -> Held | None:
@@ -1259,6 +1435,8 @@ class Core:
         protection.plan = plan
         if plan.kind is CopyKind.NONE:
             return [DescribeCopy(hold_id, CopyState(text=plan.why)), *self._release(held)]
+        if held.commits and (plan.substitute is not None or plan.lock or plan.image):
+            return self._not_protected(held, "its rows are changed already, and cannot be copied by the session any more")
         if plan.substitute is not None:
             if not self._can_write(plan.substitute.sql):
                 return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
@@ -1462,6 +1640,11 @@ class Core:
             if changed != escort.expected:
                 return self._miscounted(escort, f"{escort.expected:,} rows were copied, and it changed {changed:,}")
         if self._must_end(escort):
+            exceeded = self._gate.exceeded() if escort.held.hold_id is None else ""
+            if exceeded:
+                held = Held(Kind.QUERY, b"", escort.held.script, escort.held.judgement)
+                held.escort, self._escort = escort, None
+                return self._hold_commit(held, exceeded)
             escort.ending = True
             return self._end_transaction(escort, COMMIT)
         return [*self._tell_withheld(escort), *([SendToFrontend(escort.ready)] if escort.ready else []), *self._escort_over(escort, None)]
@@ -1493,7 +1676,12 @@ class Core:
         return not opened
 
     def _escort_ended(self, escort: Escort, aside: Aside) -> list[Command]:
-        """The end of the transaction, or the substitute of an Execute, has been answered."""
+        """The beginning or end of the transaction, or the substitute of an Execute, has been answered."""
+        if escort.opening:
+            escort.opening = False
+            if aside.problem:
+                return [*self._insert(aside.error + replies.READY_IDLE), *self._escort_over(escort, aside.problem)]
+            return self._send_escorted(escort.held, escort, escort.held.frame)
         if escort.instead is not None:
             if aside.problem:
                 for effect in escort.effects:
@@ -1520,7 +1708,9 @@ class Core:
     def _escort_over(self, escort: Escort, failed: str | None) -> list[Command]:
         self._escort = None
         self._held = None
-        self.running_ended(escort.held, escort.tags, failed)
+        self.running_ended(escort.commit or escort.held, escort.tags, failed)
+        if self.tracker.transaction_status == IDLE and not self._open_series:
+            self._gate.reset()
         return [*self._take_emitted(), *(self._go_on() if not self._closed else ())]
 
     def _refuse(self, held: Held, error: bytes | None) -> list[Command]:
@@ -1535,7 +1725,7 @@ class Core:
             tracker.requests.append(Request(Kind.PARSE, error))
             self._open_series = True
             return [SendToBackend(STAND_IN_PARSE)]
-        if error is not None and tracker.is_quiet:
+        if error is not None and tracker.is_quiet and not self._open_series:
             return self._insert(error + replies.READY_IDLE)
         tracker.requests.append(Request(Kind.QUERY, error))
         self._open_series = False
@@ -1564,7 +1754,7 @@ class Core:
     def _scan_waiting(self) -> list[Command]:
         """Look for what ends a hold among the messages that wait: Terminate, and ROLLBACK right behind the held one."""
         held = self._held
-        if held is None or held.stage in (Stage.SETTLING, Stage.UNWINDING, Stage.RUNNING):
+        if held is None or held.stage in (Stage.SETTLING, Stage.UNWINDING, *AT_WORK):
             return []
         waiting = self._waiting
         position = self._scanned
@@ -1779,6 +1969,8 @@ class Core:
             return [*out, *self._violated(RemoteProtocolError(f"from the server: {error}"))]
         if position < size:
             self._stash = data[position:]
+        if self._gate.active and not requests and tracker.transaction_status == IDLE and self._held is None and not self._open_series:
+            self._gate.reset()
         whole = sent == 0 and position == size and data is chunk
         if whole and not out and not self._emitted and not self._draining and self._held is None:
             return None
@@ -1786,7 +1978,7 @@ class Core:
             out.append(SendToFrontend(data[sent:position] if sent or position < size else data))
         out += self._take_emitted()
         held = self._held
-        if held is not None and tracker.skipping and held.stage not in (Stage.SETTLING, Stage.UNWINDING, Stage.RUNNING):
+        if held is not None and tracker.skipping and held.stage not in (Stage.SETTLING, Stage.UNWINDING, *AT_WORK):
             # A question of ours that failed has a reason to tell, in `_looked`.
             if self._asides.answered is None:
                 out += self._skip_held(held, SKIPPED)
@@ -1794,6 +1986,8 @@ class Core:
             out += self._ask(held)
         elif held is not None and held.stage is Stage.PROTECTING:
             out += self._step(held)
+        elif held is not None and held.stage is Stage.COUNTING:
+            out += self._count(held)
         elif self._draining:
             out += self._drain_if_quiet()
         return out
@@ -1897,7 +2091,7 @@ class Core:
             requester=self._requester,
             application_name=self.knowledge.application_name,
             environment=self._settings.environment,
-            kind=held.kind,
+            kind=Kind.SYNC if held.commits else held.kind,
             script=held.script or held.frame,
             bind=held.bind,
             judgement=held.judgement,

@@ -7,7 +7,7 @@ in their place when it is not. What the frontend sends meanwhile waits.
     RUNNING --ReadyForQuery, or the CommandComplete of an Execute--> checked:
         right: ENDING with COMMIT where BEGIN was ours, else over
         wrong: ENDING with ROLLBACK where BEGIN was ours, else a message that fails in its place
-        too many rows: the hold of its commit (core._hold_commit), then one of the above
+        too many rows: the hold of its commit (gate.py), then one of the above
     ENDING  --the answer of COMMIT or ROLLBACK--> over
 """
 
@@ -33,11 +33,27 @@ class Escort:
     ready: the ReadyForQuery, likewise.
     failed: SQLSTATE, or why.
     error: what the frontend is told when the end of the transaction is over; empty: success.
-    ending: what commits is in flight.
+    commit: the hold of its commit, when there was one.
+    opening: BEGIN is in flight, and the message itself waits for it.
+    ending: COMMIT is in flight.
     instead: what was sent in its place (soft drop); `effects` of the statement itself, when that was a series.
     """
 
-    __slots__ = ("effects", "ending", "error", "expected", "failed", "held", "instead", "ready", "tags", "withheld", "wrapped")
+    __slots__ = (
+        "commit",
+        "effects",
+        "ending",
+        "error",
+        "expected",
+        "failed",
+        "held",
+        "instead",
+        "opening",
+        "ready",
+        "tags",
+        "withheld",
+        "wrapped",
+    )
 
     def __init__(self, held: Held, *, expected: int | None = None, wrapped: bool = False) -> None:
         self.held = held
@@ -48,6 +64,8 @@ class Escort:
         self.tags: list[str] = []
         self.failed: str | None = None
         self.error = b""
+        self.commit: Held | None = None
+        self.opening = False
         self.ending = False
         self.instead: Substitute | None = None
         self.effects: list[tuple[Effect, ...]] = []

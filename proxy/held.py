@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from policy.judgement import Judgement
+from policy.judgement import Effect, Judgement
 from protocol.tracker import Kind
 from proxy.look import Sight
 from proxy.model import Decision, HoldId, HoldState
 from proxy.protection import Protection
+
+if TYPE_CHECKING:
+    from proxy.escort import Escort
 
 
 class Mode(Enum):
@@ -53,9 +56,12 @@ class Stage(Enum):
     CHECKING = auto()
     PROTECTING = auto()
     UNWINDING = auto()  # it is refused, once what was opened for its copy is closed
+    COUNTING = auto()  # what is in flight must be answered before it can be said whether this may commit
     RUNNING = auto()  # it was sent, and its success is not certain yet (escort.py)
 
 
+#: Stages in which a CancelRequest is about what the server does, not about something that waits.
+AT_WORK: Final = frozenset({Stage.COUNTING, Stage.RUNNING})
 #: Stages in which an operator can still decide, or will be able to.
 UNDECIDED: Final = frozenset({Stage.OPENING, Stage.NOTING, Stage.PENDING})
 
@@ -75,6 +81,8 @@ class Held:
         granted: it was decided before it came.
         flushed: the backend was told to answer what came before.
         protection: of what it destroys, once that has begun.
+        commits: it is what commits a transaction over a row limit (gate.py); `effects` are those of the message itself, `escort` is
+            set where the message is a COMMIT of ours, and `undone` once its transaction is rolled back.
         skipped: its series has failed with something of ours, and the frontend has not been told.
     """
 
@@ -100,3 +108,7 @@ class Held:
     flushed: bool = False
     protection: Protection | None = None
     skipped: bool = False
+    commits: bool = False
+    effects: tuple[tuple[Effect, ...], ...] = ()
+    escort: Escort | None = None
+    undone: bool = False

@@ -19,6 +19,8 @@ class Owner(Protocol):
 
     def running_ended(self, held: Held, tags: list[str], failed: str | None) -> None: ...
 
+    def statement_done(self, held: Held, index: int, tag: str) -> None: ...
+
 
 _NameCall = Callable[[bytes], None]
 
@@ -61,6 +63,8 @@ class Running(Request):
             self._core.knowledge.portals.replace_confirmed(self._held.portal, HARMLESS)
         if self._effects:
             self._core.knowledge.confirm(self._effects.pop(0))
+        if self._held.judgement.gated and self._held.hold_id is None:
+            self._core.statement_done(self._held, len(self._tags) - 1, self._tags[-1])
 
     def dropped(self, sqlstate: bytes) -> None:
         self._failed = sqlstate.decode("ascii", "replace") if sqlstate else "skipped or cut off"
@@ -75,3 +79,21 @@ class Running(Request):
 def error_fields(body: bytes) -> dict[int, bytes]:
     """The fields of an ErrorResponse by their type byte (protocol-error-fields.html)."""
     return {part[0]: part[1:] for part in body.split(b"\0") if part}
+
+
+class Committing(Request):
+    """A Sync in flight that commits what an operator has approved."""
+
+    __slots__ = ("_core", "_failed", "_held")
+
+    def __init__(self, core: Owner, held: Held) -> None:
+        super().__init__(Kind.SYNC)
+        self._core = core
+        self._held = held
+        self._failed: str | None = None
+
+    def dropped(self, sqlstate: bytes) -> None:
+        self._failed = sqlstate.decode("ascii", "replace") if sqlstate else "skipped or cut off"
+
+    def ended(self) -> None:
+        self._core.running_ended(self._held, ["COMMIT"], self._failed)

@@ -149,7 +149,7 @@ class HoldRequest:
     Attributes:
         script: for people (decoded, passwords blanked). The bytes that will run never leave the session.
         script_sha256: hex digest of the exact bytes.
-        protocol: "simple", "extended" or "function_call"; "errand" of pghold's own (backups/errands.py), "practice" of nobody's.
+        protocol: "simple", "extended" or "function_call"; "commit" of a transaction that has run already, "errand" of pghold's own (backups/errands.py), "practice" of nobody's.
         parameters: Bind values for people: text values as text (cut), others as "\\x…" (cut), NULL as None.
         in_transaction: whether the session is in a transaction block (its locks stay while it waits).
         expires_in_s: how long it may wait.
@@ -249,7 +249,7 @@ class Hold:
 
         Never one that was decided before: what was approved may have run.
         """
-        if self.decision is not None or self.request.protocol in ("practice", "errand"):
+        if self.decision is not None or self.request.protocol in ("practice", "errand", "commit"):
             return False
         if self.state is HoldState.PENDING:
             return not self.request.waits

@@ -14,7 +14,13 @@ from policy.judgement import Finding, Judgement
 from protocol.tracker import Kind
 from proxy.model import AuditEntry, AuditEvent, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
 
-_PROTOCOLS: Final = {Kind.QUERY: "simple", Kind.EXECUTE: "extended", Kind.PARSE: "extended", Kind.FUNCTION_CALL: "function_call"}
+_PROTOCOLS: Final = {
+    Kind.QUERY: "simple",
+    Kind.EXECUTE: "extended",
+    Kind.PARSE: "extended",
+    Kind.FUNCTION_CALL: "function_call",
+    Kind.SYNC: "commit",
+}
 
 #: What people see of one Bind value, and of how many; the bytes that run are not touched.
 _VALUE_LIMIT_CHARACTERS: Final = 200

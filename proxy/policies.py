@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from policy import Engine, Environment, Profile, Verdict
 from policy.rules import ALL_RULES
-from policy.view import RuleAction, View
+from policy.view import RowLimit, RuleAction, View
 from proxy.model import ErrandKind
 
 #: Engines kept; each has caches of some megabytes.
@@ -214,6 +214,23 @@ class OnHoldEntry(Condition):
     action: Literal["wait", "reject"] = Field(description="wait, or reject: refused at once, and sent again once it is approved.")
 
 
+class RowLimitEntry(Condition):
+    """How many rows a transaction may change before its commit is held. Each entry that matches counts by itself."""
+
+    rows: int = Field(ge=0, description="More rows than this, as the server counts them.")
+    relations: Patterns = Field(description="Relations as written, such as billing.*; default: all together.")
+
+    def as_limit(self) -> RowLimit:
+        return RowLimit(self.rows, tuple(self.relations))
+
+
+class BlockingEntry(Condition):
+    """What happens when other sessions wait behind the locks of a held one."""
+
+    after_s: float = Field(gt=0, description="Once one has waited for so many seconds.")
+    action: Literal["warn", "deny"] = Field(description="warn, or deny: the hold is denied, so that the transaction ends.")
+
+
 class EnvironmentEntry(_Model):
     profile: Profile | None = Field(None, description="The profile in this environment.")
 
@@ -228,10 +245,20 @@ class PolicyFile(_Model):
     read_only: list[Condition] = Field(default_factory=list, description="Identities that only read.")
     approvals: list[ApprovalEntry] = Field(default_factory=list, description="What approving takes.")
     on_hold: list[OnHoldEntry] = Field(default_factory=list, description="Who waits for a decision, and who is refused at once.")
+    row_limits: list[RowLimitEntry] = Field(
+        default_factory=list, description="How many rows a transaction may change before its commit is held."
+    )
+    blocking: list[BlockingEntry] = Field(default_factory=list, description="What happens when others wait behind a held session.")
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> Self:
-        for where, entries in (("rules", self.rules), ("read_only", self.read_only), ("on_hold", self.on_hold)):
+        for where, entries in (
+            ("rules", self.rules),
+            ("read_only", self.read_only),
+            ("on_hold", self.on_hold),
+            ("row_limits", self.row_limits),
+            ("blocking", self.blocking),
+        ):
             for index, entry in enumerate(entries):
                 for group in entry.groups:
                     if group not in self.groups:
@@ -269,7 +296,7 @@ class Policies:
         self._now = now
         self._announces = announces
         self._engines: OrderedDict[View, Engine] = OrderedDict()
-        entries: list[Condition] = [*self.file.rules, *self.file.read_only]
+        entries: list[Condition] = [*self.file.rules, *self.file.read_only, *self.file.row_limits]
         self.changes = any(e.changes for e in entries)
 
     def view(self, identity: Identity) -> View:
@@ -280,6 +307,7 @@ class Policies:
             tuple(self.file.protected),
             any(e.holds(identity, self.environment, groups, now) for e in self.file.read_only),
             self._announces,
+            tuple(e.as_limit() for e in self.file.row_limits if e.holds(identity, self.environment, groups, now)),
         )
 
     def rejects(self, identity: Identity) -> bool:
@@ -287,6 +315,13 @@ class Policies:
         now = self._now()
         actions = [e.action for e in self.file.on_hold if e.holds(identity, self.environment, self.file.groups, now)]
         return bool(actions) and actions[-1] == "reject"
+
+    def denies_blocking_after(self, identity: Identity) -> float | None:
+        """How long others may wait behind this identity's hold before it is denied; None: as long as it takes."""
+        now = self._now()
+        groups = self.file.groups
+        denying = [e.after_s for e in self.file.blocking if e.action == "deny" and e.holds(identity, self.environment, groups, now)]
+        return min(denying, default=None)
 
     def engine(self, identity: Identity) -> Engine:
         view = self.view(identity)

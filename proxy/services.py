@@ -11,6 +11,7 @@ from proxy.activity import Activity
 from proxy.audit import JsonlAuditLog
 from proxy.audit.care import AuditCare
 from proxy.backups.errands import Errands
+from proxy.backups.giveback import Restores
 from proxy.backups.keeper import Keeper
 from proxy.backups.outlook import Forecast
 from proxy.backups.trash import Trash
@@ -28,8 +29,10 @@ from proxy.store.approvals import SqlApprovals
 from proxy.store.backups import SqlBackups
 
 if TYPE_CHECKING:
-    # It puts holds in the console's words, and so comes after the console.
+    # They put things in the console's words, and so come after the console.
+    from proxy.health.monitor import HealthMonitor
     from proxy.notify import Notifier
+    from proxy.schema_history.history import SchemaHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class Services:
     notifier: Notifier
     control: Control
     backups: SqlBackups
+    health: HealthMonitor
+    schemas: SchemaHistory
     errands: Errands
+    restores: Restores
     trash: Trash
     undo: Undo
     keeper: Keeper

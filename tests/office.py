@@ -14,7 +14,8 @@ from policy import Context, Engine
 from proxy.audit import JsonlAuditLog
 from proxy.audit.start import open_audit
 from proxy.backups.errands import Errands
-from proxy.backups.model import Backup, BackupId, BackupState, CopyKind, CopyOrder, Proof
+from proxy.backups.model import Backup, BackupId, BackupState, Copied, CopyKind, CopyOrder, CopyPlan, Proof, ProtectError
+from proxy.backups.seams import OnProgress
 from proxy.backups.trash import Trash
 from proxy.backups.undo import KeptRows, Undo
 from proxy.clock import SystemClock
@@ -30,6 +31,29 @@ from tests.servers import PostgresServer
 ANA = Operator("ana", Role.APPROVER)
 
 
+class Keeper:
+    """A protector that keeps rows in memory; of anything else it says that nothing can be lost. `fails`: it cannot."""
+
+    def __init__(self, at: Office) -> None:
+        self.at = at
+        self.fails = ""
+        self.ended_with: list[tuple[str, bool]] = []
+
+    async def plan(self, order: CopyOrder) -> CopyPlan:
+        return CopyPlan(CopyKind.NONE, "kept elsewhere")
+
+    async def copy(self, order: CopyOrder, plan: CopyPlan, rows: AsyncIterator[bytes] | None, progress: OnProgress) -> Copied:
+        assert rows is not None
+        data = b"".join([piece async for piece in rows])
+        if self.fails:
+            raise ProtectError(self.fails)
+        backup = await self.at.register(order.hold_id, plan.image_relation, None, data)
+        return Copied(backup.id, f"copy {backup.id}")
+
+    async def ended(self, order: CopyOrder, copied: Copied, outcome: str, failed: bool) -> None:
+        self.ended_with.append((outcome, failed))
+
+
 @dataclass
 class Office:
     server: PostgresServer
@@ -43,6 +67,7 @@ class Office:
     trash: Trash
     undo: Undo
     logged: list[dict[str, Any]] = field(default_factory=list)
+    keeper: Keeper = field(init=False)
     rows: dict[BackupId, KeptRows] = field(default_factory=dict)
 
     async def hold(self, script: str, *, role: str = "postgres") -> Hold:
@@ -154,6 +179,7 @@ async def office(server: PostgresServer, database: str, folder: Path, **settings
     undo = Undo(book, backups, control, errands, trash)
     made = Office(server, database, given, book, audit, backups, control, errands, trash, undo, logged)
     undo.open_rows = made.open_rows
+    errands.protector = made.keeper = Keeper(made)
     try:
         yield made
     finally:

@@ -111,7 +111,8 @@ class Pghold:
             sys.executable, "-m", "proxy", "run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0",
             "--data-dir", str(self.folder / "data"), *options,
         ]  # fmt: skip
-        self._environment = {**os.environ, "DB_BACKUP_BEFORE_DANGER": str(backups).lower(), **(environment or {})}
+        schedule = {} if backups else {"PGHOLD_BACKUP_SCHEDULE": ""}
+        self._environment = {**os.environ, "DB_BACKUP_BEFORE_DANGER": str(backups).lower(), **schedule, **(environment or {})}
         self.start()
 
     def start(self) -> None:

@@ -13,7 +13,7 @@ from policy.rules import ALL_RULES
 from proxy.config import Settings
 from proxy.notify.message import Topic
 from proxy.notify.routes import Route
-from proxy.policies import ApprovalEntry, Condition, EnvironmentEntry, PolicyFile, RuleEntry
+from proxy.policies import ApprovalEntry, BlockingEntry, Condition, EnvironmentEntry, PolicyFile, RuleEntry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -93,6 +93,7 @@ def policy_reference() -> str:
         ("[[policy.rules]]", RuleEntry),
         ("[[policy.read_only]]", Condition),
         ("[[policy.approvals]]", ApprovalEntry),
+        ("[[policy.blocking]]", BlockingEntry),
     ]
     for title, model in models:
         lines += ["", f"## {title}", "", "| key | meaning |", "| --- | --- |"]

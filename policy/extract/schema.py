@@ -197,7 +197,8 @@ def _action(x: Extractor, table: Relation, action: Node) -> None:
             or serial in ("serial", "bigserial", "smallserial", "serial4", "serial8", "serial2")
             or any(f in _VOLATILE for c in parts for f in function_names(c.get("raw_expr")))
         )
-    x.facts.alters.append(Alter(table, name, str(action.get("name", "")), overwrites, x.index, constraint, unchecked, volatile))
+    cascade = action.get("behavior") == "DROP_CASCADE"
+    x.facts.alters.append(Alter(table, name, str(action.get("name", "")), overwrites, x.index, constraint, unchecked, volatile, cascade))
     x.lock(table, "SHARE ROW EXCLUSIVE" if constraint == "FOREIGN" else _MILDER_LOCKS.get(name, "ACCESS EXCLUSIVE"))
     if name in _REWRITES or volatile:
         x.facts.rewrites.append((table, x.index))

@@ -53,6 +53,7 @@ from policy.rules.rename import Rename
 from policy.rules.replication_change import ReplicationChange
 from policy.rules.replication_slot import ReplicationSlot
 from policy.rules.risky_extension import RiskyExtension
+from policy.rules.row_limit import RowLimit
 from policy.rules.second_connection import SecondConnection
 from policy.rules.sequence_reset import SequenceReset
 from policy.rules.server_file import ServerFile
@@ -125,6 +126,7 @@ ALL_RULES: Final[tuple[Rule, ...]] = (
     ReplicationSlot(),
     RiskyExtension(),
     SecondConnection(),
+    RowLimit(),
     SequenceReset(),
     ServerFile(),
     ServerState(),

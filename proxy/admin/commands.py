@@ -12,12 +12,17 @@ from typing import Final
 from proxy.admin.backups import BACKUP_COLUMNS, backup_fields, backup_rows
 from proxy.admin.syntax import SyntaxProblemError, Token, commands
 from proxy.approvals import needs, why_not
+from proxy.backups.errands import ErrandError, ErrandRefusedError
+from proxy.backups.model import ProtectError
+from proxy.backups.undoing import Conflicts
 from proxy.console.script import one_line, plain
+from proxy.control import ControlError
 from proxy.copy_words import copy_lines
 from proxy.decide import Answer as Decided
 from proxy.decide import DecisionRefusedError, decide, names_to_type, revoke, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
+from proxy.health.model import Check
 from proxy.holds_json import hold_as_json
 from proxy.model import Grant, Hold, HoldId, HoldState, Operator, Role, SessionId
 from proxy.operators import Person
@@ -25,6 +30,7 @@ from proxy.seams import AuditError, NotPendingError, StoreError, UnknownHoldErro
 from proxy.services import Services
 from proxy.sight_words import sight_lines
 from proxy.store.backups import UnknownBackupError
+from proxy.store.trash import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class CommandError(Exception):
 
 APPROVE_FORM: Final = "APPROVE id 'phrase' 'reason' [CODE 'code'] [OBJECT 'name'] [SESSION minutes] [WITHOUT BACKUP] [BREAK GLASS]"
 DENY_FORM: Final = "DENY id 'reason' [SUGGEST 'statement']"
+UNDO_FORM: Final = "UNDO id 'reason' [CONFLICTS 'abort, skip or overwrite']"
+PURGE_FORM: Final = "PURGE id 'reason'"
 HELP: Final = (
     ("SHOW HOLDS", "what waits for a decision"),
     ("SHOW HOLDS ALL", "the newest 1000 holds, ended ones too"),
@@ -56,11 +64,15 @@ HELP: Final = (
     (DENY_FORM, "refuse it; the client is told the statement to send instead"),
     ("SHOW BACKUPS", "the newest 1000 copies, of holds and on schedule"),
     ("SHOW BACKUP id", "one copy: what is in it, its proof, how to bring it back"),
+    (UNDO_FORM, "take back what it destroyed; held like any statement"),
+    ("SHOW TRASH", "tables that were soft-dropped"),
+    (PURGE_FORM, "drop what is in the trash for good; held like any statement"),
     ("SHOW GRANTS", "what was decided ahead and can still be used"),
     ("REVOKE id", "take a grant back"),
     ("SHOW OPERATORS", "who may decide (admin, auditor)"),
     ("SHOW SESSIONS", "who is connected"),
     ("SHOW STATS", "counters"),
+    ("SHOW HEALTH", "the checks of the server and of pghold, and what to do"),
     ("KILL id", "end a session (admin)"),
     ("RELOAD", "read policy and certificates again (admin)"),
     ("SHOW VERSION", "the version that runs"),
@@ -107,7 +119,7 @@ async def run(services: Services, operator: Operator, words: list[Token]) -> Ans
 
 
 #: Where a command has its id.
-_ID: Final = {"SHOW": 2, "APPROVE": 1, "DENY": 1}
+_ID: Final = {"SHOW": 2, "APPROVE": 1, "DENY": 1, "UNDO": 1}
 
 
 def columns_of(words: list[Token]) -> tuple[str, ...] | None:
@@ -122,11 +134,13 @@ def columns_of(words: list[Token]) -> tuple[str, ...] | None:
             "OPERATORS": _OPERATOR_COLUMNS,
             "SESSIONS": _SESSION_COLUMNS,
             "GRANTS": _GRANT_COLUMNS,
+            "TRASH": _TRASH_COLUMNS,
             "STATS": ("name", "value"),
+            "HEALTH": _HEALTH_COLUMNS,
             "HELP": ("command", "meaning"),
         }
         return columns.get(second) or (_setting_name(words),)
-    if first in ("APPROVE", "DENY"):
+    if first in ("APPROVE", "DENY", "UNDO", "PURGE"):
         return ("hold", "state", "operator")
     return ("?column?",) if first == "SELECT" else None
 
@@ -154,8 +168,13 @@ async def _show(services: Services, operator: Operator, words: list[Token]) -> A
             return Answer("SHOW", _SESSION_COLUMNS, [_session_row(services, index) for index in range(len(services.sessions.list()))])
         case "GRANTS":
             return Answer("SHOW", _GRANT_COLUMNS, [_grant_row(g) for g in reversed(await services.grants.open_ones())])
+        case "TRASH":
+            return Answer("SHOW", _TRASH_COLUMNS, [_trash_row(i) for i in reversed(await services.trash.listed())])
         case "STATS":
             return Answer("SHOW", ("name", "value"), _stats(services))
+        case "HEALTH":
+            report = services.health.report
+            return Answer("SHOW", _HEALTH_COLUMNS, [_health_row(c) for c in [*report.checks, *report.access]])
         case "HELP":
             return Answer("SHOW", ("command", "meaning"), [(a, b) for a, b in HELP], "commands end with a semicolon")
         case "VERSION":
@@ -292,6 +311,14 @@ def _stats(services: Services) -> list[tuple[str | None, ...]]:
     return rows
 
 
+_HEALTH_COLUMNS: Final = ("check", "state", "since", "found", "fix")
+
+
+def _health_row(check: Check) -> tuple[str | None, ...]:
+    since = check.since.isoformat(sep=" ", timespec="seconds") if check.since is not None else None
+    return (check.id, str(check.state), since, _told(check.text), plain(check.fix) if check.state != "ok" else None)
+
+
 _GRANT_COLUMNS: Final = ("id", "kind", "hold", "for", "database", "rules", "operator", "reason", "until")
 
 
@@ -384,6 +411,55 @@ async def _settle(services: Services, operator: Operator, hold_id: int, answer: 
     return Answer("APPROVE" if answer.approve else "DENY", ("hold", "state", "operator"), [row], notice)
 
 
+_TRASH_COLUMNS: Final = ("id", "hold", "state", "database", "schema", "until", "tables")
+
+
+def _trash_row(item: Item) -> tuple[str | None, ...]:
+    return (
+        str(item.backup_id),
+        str(item.hold_id),
+        str(item.state),
+        _told(item.database),
+        _told(item.move.trash),
+        item.purge_at.isoformat(sep=" ", timespec="seconds"),
+        _told(", ".join(f"{t.schema}.{t.name}" for t in item.move.tables)),
+    )
+
+
+async def _undo(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    if len(words) < 3:
+        raise CommandError("42601", "UNDO takes an id and a reason", UNDO_FORM)
+    given = _options(words[3:], {"CONFLICTS": "conflicts"}, UNDO_FORM).get("conflicts", "abort").lower()
+    if given not in list(Conflicts):
+        raise CommandError("22023", f"not a way with conflicts: {_told(given)[:40]}", UNDO_FORM)
+    hold_id = HoldId(_id(words, 1))
+    return await _asked(operator, lambda: services.undo.submit(hold_id, operator, conflicts=Conflicts(given), reason=words[2].text))
+
+
+async def _purge(services: Services, operator: Operator, words: list[Token]) -> Answer:
+    if len(words) != 3:
+        raise CommandError("42601", "PURGE takes an id and a reason", PURGE_FORM)
+    backup_id = _id(words, 1)
+    return await _asked(operator, lambda: services.trash.submit_purge([backup_id], operator, reason=words[2].text))
+
+
+async def _asked(operator: Operator, submit: Callable[[], Awaitable[Hold]]) -> Answer:
+    if not operator.role.may_decide:
+        raise CommandError("42501", f"the role {operator.role} may not do that", "It takes an approver or an admin.")
+    try:
+        hold = await submit()
+    except ErrandRefusedError as error:
+        raise CommandError("42501", _told(str(error))) from None
+    except ErrandError as error:
+        raise CommandError("55000", _told(str(error))) from None
+    except (ControlError, ProtectError) as error:
+        raise CommandError("58000", _told(str(error))) from None
+    except AuditError as error:
+        raise CommandError("58030", f"not asked for: {error}") from None
+    row = (str(hold.id), str(hold.state), operator.name)
+    return Answer("SHOW", ("hold", "state", "operator"), [row], f"hold {hold.id} waits for a decision: APPROVE {hold.id} …")
+
+
 async def _revoke(services: Services, operator: Operator, words: list[Token]) -> Answer:
     grant_id = _id(words, 1)
     try:
@@ -424,6 +500,8 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "APPROVE": _approve,
     "DENY": _deny,
     "REVOKE": _revoke,
+    "UNDO": _undo,
+    "PURGE": _purge,
     "KILL": _kill,
     "RELOAD": _reload,
 }

@@ -148,8 +148,10 @@ class Archive:
     async def entries(self) -> tuple[Entry, ...]:
         """All that can be restored, in the archive's order."""
         if not self._entries:
-            self._entries = tuple(_read(await self._output("--list", "--verbose")))
-            if not self._entries:
+            text = await self._output("--list", "--verbose")
+            self._entries = tuple(_read(text))
+            # A database without anything of its own has an archive, too.
+            if not self._entries and "TOC Entries:" not in text:
                 raise ArchiveError(f"{self.path.name} has no table of contents")
         return self._entries
 

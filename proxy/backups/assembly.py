@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from proxy.backups.copy_metrics import CopyMetrics
-from proxy.backups.model import Backup, Proof
+from proxy.backups.model import Backup, BackupId, Proof
 from proxy.backups.protector import PlanTrash, Spawn, VaultProtector
 from proxy.backups.scratch import Scratch, ScratchError
 from proxy.backups.sealing import read_key
@@ -25,14 +25,24 @@ from proxy.store.backups import SqlBackups
 
 
 class Verifying:
-    """Verifier, in the keeper's and the protector's words."""
+    """Verifier, in the keeper's and the protector's words.
+
+    Attributes:
+        on_result: told what came of each.
+        using: what keeps a copy from being removed while it is read.
+    """
 
     def __init__(self, verifier: Verifier) -> None:
+        self.on_result: Callable[[Backup, Proof, str], Awaitable[None]] | None = None
+        self.using: Callable[[BackupId], AbstractContextManager[None]] = lambda backup_id: nullcontext()
         self._verifier = verifier
 
     async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
-        found = await self._verifier.verify(backup, progress)
-        return found.proof, found.text
+        with self.using(backup.id):
+            proof, text = await self._verifier.verify(backup, progress)
+        if self.on_result is not None:
+            await self.on_result(backup, proof, text)
+        return proof, text
 
 
 class VaultShelf:

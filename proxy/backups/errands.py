@@ -122,8 +122,10 @@ class Work:
     async def release(self) -> None:
         """From now on it may change the server. Raises StoreError, AuditError, ErrandError."""
         if not self._released:
-            await self._errands.release(self)
+            await self._errands.move(self, HoldState.RELEASED)
+            # Whatever happens from here on, it ends as one that was released.
             self._released = True
+            await self._errands.record_release(self)
 
     @property
     def is_released(self) -> bool:
@@ -284,9 +286,13 @@ class Errands:
     def tell(self, hold: Hold, text: str) -> None:
         self._told[hold.id] = text
 
-    async def release(self, work: Work) -> None:
-        if not await self._book.move(work.hold.id, HoldState.RELEASED):
+    async def move(self, work: Work, to: HoldState) -> None:
+        """Raises StoreError, ErrandError."""
+        if not await self._book.move(work.hold.id, to):
             raise ErrandError("its hold has ended meanwhile")
+
+    async def record_release(self, work: Work) -> None:
+        """Raises AuditError."""
         await self._audit.append(self._entry(AuditEvent.RELEASED, work.errand, work.hold, operator=work.decision.operator))
 
     async def protect(self, work: Work, script: str, plan: CopyPlan | None, rows: AsyncIterator[bytes] | None) -> Copied | None:
@@ -298,8 +304,7 @@ class Errands:
         if not why:
             order = self._order(work, script)
             work.order = order
-            if not await self._book.move(hold.id, HoldState.PROTECTING):
-                raise ErrandError("its hold has ended meanwhile")
+            await self.move(work, HoldState.PROTECTING)
             plan = plan or await self.protector.plan(order)
             if plan.kind is not CopyKind.NONE:
                 return await self._copy(work, order, plan, rows)

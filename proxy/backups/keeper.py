@@ -27,7 +27,7 @@ from proxy.backups.schedule import Timetable, Tries, is_due, is_late
 from proxy.backups.seams import OnProgress
 from proxy.config import Settings
 from proxy.model import AuditEntry, AuditEvent
-from proxy.seams import AuditError, AuditLog, Clock, StoreError
+from proxy.seams import AuditError, AuditLog, Clock, HoldBook, StoreError, UnknownHoldError
 from proxy.sight_words import size
 from proxy.store.backups import SqlBackups
 
@@ -140,6 +140,7 @@ class Keeper:
         copier: FullCopier | None = None,
         verifier: Verifier | None = None,
         shelf: Shelf | None = None,
+        book: HoldBook | None = None,
         load: Callable[[], float] = lambda: os.getloadavg()[0] / (os.cpu_count() or 1),
     ) -> None:
         self.timetable = Timetable(settings.backup_schedule)
@@ -155,6 +156,7 @@ class Keeper:
         self.copier = copier
         self.verifier = verifier
         self.shelf = shelf
+        self._book = book
         self._load = load
         self._running: dict[str, asyncio.Task[None]] = {}
         self._proving: asyncio.Task[None] | None = None
@@ -216,7 +218,8 @@ class Keeper:
             await self._prove_next(now)
 
     async def _is_protecting(self) -> bool:
-        return any(b.hold_id is not None for b in await self._register.find(states=[BackupState.RUNNING], limit=50, with_tables=False))
+        kinds = [CopyKind.DUMP, CopyKind.ROWS]
+        return bool(await self._register.find(states=[BackupState.RUNNING], kinds=kinds, limit=1, with_tables=False))
 
     async def _refresh(self, now: datetime) -> list[DatabaseState]:
         """Those on schedule, as they are."""
@@ -263,6 +266,11 @@ class Keeper:
         copies = await self._register.find(kinds=[CopyKind.FULL], states=[BackupState.DONE], limit=_LOOKED_AT, with_tables=False)
         names = dict.fromkeys([*self._names, *self._running, *(b.database for b in copies)])
         return [self._state_of(name, [b for b in copies if b.database == name], now) for name in names]
+
+    async def kept(self) -> tuple[int, int]:
+        """How many copies there are, and their bytes. Raises StoreError."""
+        found = await self._register.find(states=[BackupState.DONE], limit=_LOOKED_AT, with_tables=False)
+        return len(found), sum(b.bytes for b in found)
 
     def warnings(self) -> list[str]:
         """What is wrong with the copies, a sentence each."""
@@ -451,7 +459,7 @@ class Keeper:
                 self._log("proof not begun", backup=backup.id, error=str(error))
                 return
             try:
-                proof, text = await self.verifier.verify(backup, lambda text: None)
+                proof, text = await self.verifier.verify(backup, lambda text: self._register.progress(backup.id, text))
             except asyncio.CancelledError:
                 with suppress(StoreError):
                     await self._register.put(replace(await self._register.get(backup.id), proof=backup.proof))
@@ -472,6 +480,17 @@ class Keeper:
             said = f"copy {backup.id} of database {backup.database} is not proven: {text}"
             self._alarm(Alarm(AlarmKind.DIFFERENT, backup.database, said, backup.id))
         await self._record(AuditEvent.BACKUP_PROVED, backup, operator=operator, outcome=text, more={"proof": str(proof)})
+        await self.tell_hold(backup, proof, text)
+
+    async def tell_hold(self, backup: Backup, proof: Proof, text: str) -> None:
+        """The card of its hold says what is known of the copy now."""
+        if self._book is None or backup.hold_id is None:
+            return
+        with suppress(StoreError, UnknownHoldError):
+            copy = (await self._book.get(backup.hold_id)).copy
+            if copy is not None and copy.state == "done" and copy.backup_id == backup.id:
+                said = f"{copy.text.partition(';')[0]}; {text}"
+                await self._book.copied(backup.hold_id, replace(copy, proof=str(proof), text=said))
 
     # --- on record ----------------------------------------------------------------------------------------------
 

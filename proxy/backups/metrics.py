@@ -57,9 +57,6 @@ class KeepingMetrics(Collector):
             _gauge("pghold_kept_reserve_bytes", "What must stay free of it.", settings.backup_min_free_bytes),
             _gauge("pghold_full_copies_late", "Databases whose scheduled copy is late.", len(figures.late)),
             _gauge("pghold_kept_missing", "Copies whose files are gone.", len(figures.missing)),
-            _gauge(
-                "pghold_copies_enabled", "Whether a copy is made before a dangerous statement runs.", float(settings.backup_before_danger)
-            ),
         ]
 
 

@@ -57,6 +57,7 @@ class CopyOrder:
         in_transaction: a transaction block is open in it.
         search_path: what it is for the session, when it was set there; None: the role's default.
         approvers: who approved.
+        committing: it has run, and its commit is what was approved: others still see the rows as they were, the session itself does not.
     """
 
     hold_id: HoldId
@@ -72,6 +73,7 @@ class CopyOrder:
     search_path: str | None = None
     approvers: tuple[str, ...] = ()
     reason: str = ""
+    committing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,11 @@ async def overview(keeper: Keeper, settings: Settings) -> Overview:
         total, free = await asyncio.to_thread(disk_of, settings.backup_folder)
     except OSError:
         total, free = 0, 0
+    kept, kept_bytes = await keeper.kept()
     return Overview(
         folder=str(settings.backup_folder),
-        kept=keeper.figures.kept,
-        kept_bytes=keeper.figures.bytes,
+        kept=kept,
+        kept_bytes=kept_bytes,
         disk_bytes=total,
         free_bytes=free,
         reserve_bytes=settings.backup_min_free_bytes,

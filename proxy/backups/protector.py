@@ -20,6 +20,7 @@ import psycopg
 
 from proxy.backups.copy_metrics import CopyMetrics
 from proxy.backups.dump import Dumped, Dumper, Moment, Tools, moment
+from proxy.backups.globals import GLOBALS, as_stream, read_globals
 from proxy.backups.model import (
     Backup,
     BackupState,
@@ -199,6 +200,8 @@ class VaultProtector:
                 dumped = await self._dump(work, draft, at, role, told)
             if scope.others:
                 await self._alone(connection, scope.database, role)
+        if plan.kind is CopyKind.FULL and (found := await read_globals(self._control, self._tools, scope.database)):
+            await draft.take(GLOBALS, as_stream(found))
         tables = dumped.tables if copied_rows is None else (CopiedTable(plan.image_relation, copied_rows),)
         finished = self._clock.now()
         manifest = _manifest(work, backup, at, dumped, tables, restore_point)

@@ -130,6 +130,8 @@ class RowsBack:
         self.notes: list[str] = []
         self.obstacles: list[Obstacle] = []
         self.rows = 0
+        self.oid = 0
+        self.present_columns: tuple[str, ...] = ()
         self._columns: tuple[Column, ...] = ()
         self._key: Index | None = None
         self._skip = ""
@@ -139,7 +141,12 @@ class RowsBack:
 
     async def look(self) -> None:
         """Load the copy and find what is in the way. Raises ErrandError, psycopg.Error."""
-        oid = await self._table()
+        # As copies are written: what is read back must not depend on the server's settings.
+        await self._run(
+            "SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('IntervalStyle', 'postgres', true),"
+            " pg_catalog.set_config('extra_float_digits', '1', true)"
+        )
+        oid = self.oid = await self._table()
         await self._load(oid)
         if any(not o.condition for o in self.obstacles):
             return
@@ -184,6 +191,7 @@ class RowsBack:
             oid,
         )
         names = [str(p["name"]) for p in present]
+        self.present_columns = tuple(names)
         wanted = list(self._image.columns) if self._image.columns is not None else names
         if gone := [c for c in wanted if c not in names]:
             self._blocked(f"{self.relation} has no column {', '.join(map(quoted, gone))} any more")
@@ -310,7 +318,7 @@ class RowsBack:
                 pg_catalog.array_agg(a.attname::text ORDER BY o.n) AS columns, pg_catalog.array_agg(b.attname::text ORDER BY o.n) AS parent_columns,
                 pg_catalog.array_agg(pg_catalog.format('OPERATOR(%%I.%%s)', e.nspname, p.oprname) ORDER BY o.n) AS operators
             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            CROSS JOIN LATERAL pg_catalog.unnest(k.conkey, k.confkey, k.conpfeqop) WITH ORDINALITY AS o(child, parent, operator, n)
+            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) WITH ORDINALITY AS o(child, parent, operator, n)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.child
             JOIN pg_catalog.pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = o.parent
             JOIN pg_catalog.pg_operator p ON p.oid = o.operator JOIN pg_catalog.pg_namespace e ON e.oid = p.oprnamespace
@@ -383,8 +391,9 @@ class RowsBack:
 
     @property
     def present_query(self) -> str:
-        """The rows that will be set back as they are now, in the form in which copies have them."""
-        return f"SELECT t.tableoid::pg_catalog.regclass, t.* FROM {self.relation} t WHERE {self._is_chosen}"
+        """The rows that will be set back as they are now, in the form in which copies have them: the relation, then `present_columns`."""
+        listed = ", ".join(f"t.{quoted(c)}" for c in self.present_columns)
+        return f"SELECT t.tableoid::pg_catalog.regclass, {listed} FROM {self.relation} t WHERE {self._is_chosen}"
 
     async def present(self) -> AsyncIterator[bytes]:
         """Those rows, in COPY's text format."""
@@ -415,8 +424,9 @@ class RowsBack:
 
     async def put_back(self, there: int, left_out: int) -> tuple[int, int]:
         """Insert what is gone, set back the `there` rows that are there; (inserted, set). Raises ErrandError when the counts are others."""
-        inserted = (await self._run(self.insert_sql)).rowcount if there + left_out < self.rows else 0
-        updated = (await self._run(self.update_sql)).rowcount if there and self.update_sql else there
+        sets, inserts = there > 0 and bool(self.update_sql), there + left_out < self.rows
+        row = await self._one(self.both_sql(sets=sets, inserts=inserts))
+        inserted, updated = int(row["inserted"]), int(row["updated"]) if sets else there
         if updated != there or inserted + updated + left_out != self.rows:
             raise ErrandError(
                 f"{self.rows - left_out} rows should have been put back, and {inserted + updated} were (a trigger or rule may do that): nothing was changed"
@@ -426,14 +436,23 @@ class RowsBack:
     def script(self, conflicts: Conflicts) -> str:
         """What runs, for people."""
         left = " without those that something is in the way of" if conflicts is Conflicts.SKIP and self.obstacles else ""
-        lines = [f"-- {_rows(self.rows)} as the copy has them, loaded into {_IMAGE}{left}; one transaction, the counts are checked"]
-        mode = self._image.mode
-        kinds = {c.kind for c in self.conflicts}
-        if mode is not Mode.GONE or ("exists" in kinds and conflicts is Conflicts.OVERWRITE):
-            lines.append(f"{self.update_sql};")
-        if mode is not Mode.THERE or ("deleted" in kinds and conflicts is Conflicts.OVERWRITE):
-            lines.append(f"{self.insert_sql};")
-        return "\n".join(lines)
+        mode, kinds = self._image.mode, {c.kind for c in self.conflicts}
+        over = conflicts is Conflicts.OVERWRITE
+        sets = mode is not Mode.GONE or ("exists" in kinds and over)
+        inserts = mode is not Mode.THERE or ("deleted" in kinds and over)
+        return (
+            f"-- {_rows(self.rows)} as the copy has them, loaded into {_IMAGE}{left}; one transaction, the counts are checked\n"
+            f"{self.both_sql(sets=sets, inserts=inserts)};"
+        )
+
+    def both_sql(self, *, sets: bool, inserts: bool) -> str:
+        """One statement, so that foreign keys are checked when all rows are there; `inserted` and `updated` are its columns."""
+        nothing = "SELECT WHERE false"
+        return (
+            f"WITH updated AS ({self.update_sql + ' RETURNING 1' if sets and self.update_sql else nothing}),\n"
+            f" inserted AS ({self.insert_sql + ' RETURNING 1' if inserts else nothing})\n"
+            "SELECT (SELECT pg_catalog.count(*) FROM inserted) AS inserted, (SELECT pg_catalog.count(*) FROM updated) AS updated"
+        )
 
     # --- asking -------------------------------------------------------------------------------------------------
 

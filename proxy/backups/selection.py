@@ -15,6 +15,11 @@ from proxy.backups.archive import Entry
 _JOINTS: Final = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
 #: The contents of large objects are found by no table's entry.
 _LARGE_OBJECTS: Final = frozenset({"BLOB METADATA", "BLOB", "BLOBS", "BLOB COMMENTS", "LARGE OBJECT"})
+#: Of a table's own.
+_OWN: Final = frozenset(
+    """ACL|CHECK CONSTRAINT|COMMENT|CONSTRAINT|DEFAULT|FK CONSTRAINT|INDEX|INDEX ATTACH|ROW SECURITY|RULE|SEQUENCE|SEQUENCE OWNED BY|
+SEQUENCE SET|STATISTICS|TABLE ATTACH|TABLE DATA""".replace("\n", "").split("|")
+)
 
 
 def to_restore(
@@ -66,3 +71,32 @@ def _goes_with(entry: Entry, chosen: set[int]) -> bool:
     if entry.kind in _JOINTS:
         return any(d in chosen for d in entry.depends)
     return bool(entry.depends) and entry.depends[0] in chosen
+
+
+def only(entries: Iterable[Entry], tables: set[int]) -> tuple[Entry, ...]:
+    """Some tables by themselves: what they need, and what needs nothing else but that. In the archive's order.
+
+    `tables`: ids of their entries. Foreign keys to and from other tables are not among it, and neither are functions and views.
+    """
+    ordered = [e for e in entries if e.kind not in _LARGE_OBJECTS]
+    by_id = {e.id: e for e in ordered}
+    chosen = set(tables)
+    waiting = list(tables)
+    while waiting:
+        for needed in by_id[waiting.pop()].depends:
+            if needed in by_id and needed not in chosen:
+                chosen.add(needed)
+                waiting.append(needed)
+    while True:
+        more = {
+            e.id
+            for e in ordered
+            if e.id not in chosen
+            and e.kind in _OWN
+            and e.depends
+            and e.depends[0] in by_id
+            and all(d in chosen for d in e.depends if d in by_id)
+        }
+        if not more:
+            return tuple(e for e in ordered if e.id in chosen)
+        chosen |= more

@@ -24,7 +24,7 @@ from proxy.backups.softdrop import PREFIX, Key, Move, NotSoftError, is_drop_tabl
 from proxy.backups.undoing import Conflict, Conflicts, Report
 from proxy.config import Settings
 from proxy.control import Control, ControlError
-from proxy.model import ErrandKind, Hold, HoldId, HoldState
+from proxy.model import ErrandKind, Hold, HoldId, HoldState, Operator
 from proxy.seams import AuditError, Clock, HoldBook, StoreError
 from proxy.store import Store
 from proxy.store.backups import SqlBackups
@@ -68,10 +68,9 @@ class Trash:
         if not self._settings.soft_drop or is_drop_table(order.script) is None:
             return None
         database = order.requester.database
-        trash = f"{PREFIX}{order.hold_id}"
         try:
             async with self._connection(database) as connection:
-                move = await plan_move(connection, order, trash)
+                move = await plan_move(connection, order, await _free_schema(connection, f"{PREFIX}{order.hold_id}"))
                 await self._make_schema(connection, move, order.hold_id)
         except (NotSoftError, ControlError) as error:
             self._log("no soft drop", hold=int(order.hold_id), why=str(error))
@@ -91,11 +90,11 @@ class Trash:
         notes = "".join(f"; {note}" for note in move.notes[:5])
         return CopyPlan(
             CopyKind.TRASH,
-            f"copy {item.backup_id}: moved to schema {trash} instead of dropped, until {until}{notes}",
+            f"copy {item.backup_id}: moved to schema {move.trash} instead of dropped, until {until}{notes}",
             substitute=Substitute(
                 substitute_sql(move),
                 "DROP TABLE",
-                f"{what} moved to schema {trash}, and kept there until {until}; to take it back: pghold undo {order.hold_id}",
+                f"{what} moved to schema {move.trash}, and kept there until {until}; to take it back: pghold undo {order.hold_id}",
             ),
             detail=item,
         )
@@ -304,6 +303,19 @@ class Trash:
             holds.append(await self._errands.submit(self.purge([i for i in due if i.database == database]), None))
         return holds
 
+    async def submit_purge(self, backup_ids: Iterable[int], operator: Operator, *, reason: str = "", client_addr: str = "") -> Hold:
+        """Open the hold of a purge of these.
+
+        Raises ErrandError (ErrandRefusedError), ControlError, StoreError, AuditError.
+        """
+        wanted = sorted(set(backup_ids))
+        items = await self.items.find(backup_ids=wanted)
+        if missing := set(wanted) - {int(i.backup_id) for i in items}:
+            raise ErrandError(f"{min(missing)} is not in the trash")
+        return await self._errands.submit(
+            self.purge([await self.settle(i) for i in items]), operator, reason=reason, client_addr=client_addr
+        )
+
     def purge(self, items: list[Item]) -> Errand:
         """Drop these for good; all of one database. They are copied first, like whatever is dropped. Raises ErrandError."""
         if not items or len({i.database for i in items}) != 1 or any(i.state is not TrashState.KEPT for i in items):
@@ -360,6 +372,15 @@ _TAKEN: Final = """SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'seq
         m.oid)
     FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace t ON t.oid = m.relnamespace AND t.nspname = %(trash)s
     JOIN pg_catalog.pg_class c ON c.relname = m.relname AND c.oid <> m.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"""
+
+
+async def _free_schema(connection: AsyncConnection[TupleRow], name: str) -> str:
+    """This name, or with a number behind it: another pghold may use the same server, or did."""
+    cursor = await connection.execute(
+        "SELECT nspname FROM pg_catalog.pg_namespace WHERE pg_catalog.starts_with(nspname::pg_catalog.text, %s)", (name,)
+    )
+    taken = {str(row[0]) for row in await cursor.fetchall()}
+    return next(n for n in (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
 async def _in_trash(connection: AsyncConnection[TupleRow], move: Move) -> set[int]:

@@ -12,6 +12,8 @@ from psycopg.rows import TupleRow
 
 from proxy.backups.errands import Errand, ErrandError, Errands, Work
 from proxy.backups.model import Backup, BackupState, CopyKind, CopyPlan
+from proxy.backups.planner import Scope
+from proxy.backups.reach import with_children
 from proxy.backups.rowsback import Image, Mode, RowsBack, mode_of
 from proxy.backups.trash import Trash
 from proxy.backups.undoing import Conflicts, Report
@@ -183,6 +185,12 @@ class Undo:
                     image=back.present_query,
                     image_relation=back.relation,
                     counted=True,
+                    detail=Scope(
+                        backup.database,
+                        oids=frozenset(await with_children(connection, [back.oid])),
+                        columns=back.present_columns,
+                        changed="UPDATE",
+                    ),
                 )
                 await work.protect(seen.script, plan, back.present())
             else:

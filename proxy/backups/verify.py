@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
 from pydantic import BaseModel, ValidationError
 
 from proxy.backups.archive import Archive, ArchiveError, Section
@@ -94,8 +95,6 @@ class Verifier:
     async def _rows(self, opened: Opened, manifest: Manifest, progress: Callable[[str], None]) -> ProofResult:
         """Rows as they were: each must be readable as a row of its table. They are text of the session's own settings, and so are not compared
         byte by byte; the digest of the file has been."""
-        if len(manifest.tables) != 1 or not manifest.columns:
-            raise VaultError("the manifest does not say what rows these are")
         archive = Archive(opened.archive, self._tools)
         entries = await archive.entries()
         extensions = tuple(e.label.removeprefix("- ").strip() for e in entries if e.kind == "EXTENSION")
@@ -104,30 +103,39 @@ class Verifier:
             progress("proving: definitions")
             restored = await archive.restore(database.environment, *PLAIN, entries=definitions)
             async with database.reader.connection(database.name, statement_timeout_s=24 * 3600, read_only=False) as connection:
-                schema, table = read_name(manifest.relation)
-                # Not the table itself: it has checks, and columns that are computed.
-                await connection.execute("SELECT pg_catalog.set_config('client_encoding', 'UTF8', false)")
-                select = sql.SQL(", ").join(sql.Identifier(c) for c in manifest.columns)
+                progress("proving: rows")
                 try:
-                    await connection.execute(
-                        sql.SQL("CREATE TEMPORARY TABLE pghold_rows AS SELECT NULL::pg_catalog.text AS {}, {} FROM {} WITH NO DATA").format(
-                            sql.Identifier("pghold: relation"), select, sql.Identifier(schema, table)
-                        )
-                    )
-                except psycopg.Error as error:
+                    counted = await load_rows(connection, opened, manifest, sql.SQL("pg_temp.pghold_rows"))
+                except psycopg.errors.UndefinedTable as error:
                     why = restored.errors[0] if restored.errors else first_line(error)
                     return ProofResult(Proof.FAILED, f"not proven: {manifest.relation} could not be made: {why}")
-                progress("proving: rows")
-                async with connection.cursor() as cursor, cursor.copy("COPY pg_temp.pghold_rows FROM STDIN") as copy:
-                    pieces = opened.rows()
-                    while piece := await asyncio.to_thread(_next, pieces):
-                        await copy.write(piece)
-                counted = await (await connection.execute("SELECT pg_catalog.count(*) FROM pg_temp.pghold_rows")).fetchone()
-        assert counted is not None
         wanted = manifest.tables[0].rows
-        if counted[0] != wanted:
-            return ProofResult(Proof.DIFFERENT, f"different: {counted[0]:,} rows, not {wanted:,}")
+        if counted != wanted:
+            return ProofResult(Proof.DIFFERENT, f"different: {counted:,} rows, not {wanted:,}")
         return ProofResult(Proof.EQUAL, f"read back, {wanted:,} row{'' if wanted == 1 else 's'}")
+
+
+async def load_rows(connection: AsyncConnection[TupleRow], opened: Opened, manifest: Manifest, table: sql.Composable) -> int:
+    """The rows of a copy in a new table of the columns' own types, the relation that each was found in first; how many there are.
+
+    It has no checks, and computes nothing. Raises VaultError, psycopg.Error.
+    """
+    if len(manifest.tables) != 1 or not manifest.columns:
+        raise VaultError("the manifest does not say what rows these are")
+    schema, name = read_name(manifest.relation)
+    columns = sql.SQL(", ").join(sql.Identifier(c) for c in manifest.columns)
+    await connection.execute(
+        sql.SQL("CREATE TABLE {} AS SELECT NULL::pg_catalog.text AS {}, {} FROM {} WITH NO DATA").format(
+            table, sql.Identifier("pghold: relation"), columns, sql.Identifier(schema, name)
+        )
+    )
+    async with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
+        pieces = opened.rows()
+        while piece := await asyncio.to_thread(_next, pieces):
+            await copy.write(piece)
+    counted = await (await connection.execute(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(table))).fetchone()
+    assert counted is not None
+    return int(counted[0])
 
 
 def _next(pieces: Iterator[bytes]) -> bytes:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from proxy.backups.assembly import Copies
 from proxy.backups.keeper import Keeper
+from proxy.backups.metrics import KeepingMetrics
+from proxy.backups.model import Backup, Proof
 from proxy.config import Settings, Upstream
 from proxy.control import Control
-from proxy.seams import AuditLog, Clock
+from proxy.metrics import Metrics
+from proxy.seams import AuditError, AuditLog, Clock, HoldBook
 from proxy.store.backups import SqlBackups
 from proxy.tasks import Tasks
 
@@ -21,19 +25,43 @@ if TYPE_CHECKING:
 def make_keeper(
     settings: Settings,
     register: SqlBackups,
+    book: HoldBook,
     control: Control,
     audit: AuditLog,
     clock: Clock,
     notifier: Notifier,
     tasks: Tasks,
+    metrics: Metrics,
     log: structlog.typing.FilteringBoundLogger,
 ) -> Keeper:
-    """Nothing is begun yet."""
+    """Nothing is begun yet, and it has nothing yet to take, prove and remove copies with: see `furnish`."""
 
     async def databases() -> list[str]:
         return await scheduled_databases(settings, control)
 
-    return Keeper(settings, register, audit, clock, databases=databases, alarm=notifier.alarm, log=log.warning, spawn=tasks.spawn)
+    keeper = Keeper(
+        settings, register, audit, clock, databases=databases, alarm=notifier.alarm, log=log.warning, spawn=tasks.spawn, book=book
+    )  # fmt: skip
+    metrics.registry.register(KeepingMetrics(keeper, settings, clock))
+    return keeper
+
+
+def furnish(keeper: Keeper, copies: Copies, log: structlog.typing.FilteringBoundLogger) -> None:
+    """Give it what it works with; what held statements' proofs find comes to it as well."""
+    keeper.copier, keeper.verifier, keeper.shelf = copies.protector, copies.verifier, copies.shelf
+
+    async def proved(backup: Backup, proof: Proof, text: str) -> None:
+        if proof is Proof.EQUAL:
+            keeper.figures.proofs[str(Proof.EQUAL)] += 1
+            await keeper.tell_hold(backup, proof, text)
+            return
+        try:
+            await keeper.proved(backup, proof, text)
+        except AuditError as error:
+            log.warning("proof not on record", backup=int(backup.id), error=str(error))
+
+    copies.verifying.on_result = proved
+    copies.verifying.using = keeper.using
 
 
 async def scheduled_databases(settings: Settings, control: Control) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import audit, backups, check, doctor, holds, notify, operator, run
+from proxy.cli import audit, backups, check, doctor, holds, notify, operator, recover, restore, run, undo
 
 app = typer.Typer(
     name="pghold",
@@ -40,7 +40,10 @@ check.add_to(app)
 doctor.add_to(app)
 operator.add_to(app)
 notify.add_to(app)
+recover.add_to(app)
 backups.add_to(app)
+undo.add_to(app)
+restore.add_to(app)
 
 
 def main() -> None:

@@ -41,8 +41,7 @@ def table(backups: list[Json]) -> Table:
         result.add_column(name, no_wrap=True, overflow="ellipsis", min_width=len(name), max_width=24 if flexible else 40)
     for backup in reversed(backups):
         places = ["here", *(visible(t.partition("?")[0], False) for t in backup["targets"])] if backup["state"] == "done" else ["-"]
-        rows = backup["rows"]
-        what = f"{backup['table_count']:,} tables, {rows:,} rows" if backup["table_count"] else "-"
+        what = backup["what"].rpartition(", ")[0] if backup["table_count"] else "-"
         result.add_row(
             str(backup["id"]),
             _ago(backup["created_at"]),

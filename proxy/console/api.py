@@ -18,13 +18,17 @@ from sse_starlette import EventSourceResponse
 from proxy.backups.outlook import outlook_as_json
 from proxy.console.api_backups import backup_routes
 from proxy.console.api_people import operator_problem, people_routes
+from proxy.console.api_restore import restore_routes
 from proxy.console.api_review import review_routes
+from proxy.console.api_schema import schema_routes
+from proxy.console.api_undo import undo_routes
 from proxy.console.notices import notices_as_json
 from proxy.console.problems import ProblemError, pick
 from proxy.console.recheck import RECHECK_S, Recheck
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, revoke, too_late
 from proxy.errors import ConfigError
 from proxy.grants import UnknownGrantError
+from proxy.health.as_json import report_as_json, states_as_json
 from proxy.holds_json import Json, grant_as_json, hold_as_json, iso
 from proxy.model import HoldId, HoldState, Operator, SessionId
 from proxy.operators import OperatorError
@@ -167,7 +171,10 @@ def make_api(services: Services) -> FastAPI:
 
     api.include_router(review_routes(services, operator))
     api.include_router(people_routes(services, operator))
+    api.include_router(schema_routes(services, operator))
     api.include_router(backup_routes(services, operator))
+    api.include_router(undo_routes(services, operator))
+    api.include_router(restore_routes(services, operator))
 
     # --- sessions and the proxy itself --------------------------------------------------------------------------
 
@@ -223,6 +230,16 @@ def make_api(services: Services) -> FastAPI:
             raise ProblemError(404, "no such route", f"there is no route {route}")
         return [{"route": r.route, "arrived": r.arrived, "problem": r.problem} for r in results]
 
+    @api.get("/api/v1/health", operation_id="getHealth", tags=["proxy"], responses=pick(401))
+    async def get_health(who: Who) -> dict[str, object]:
+        """The checks of the last round, ways around the proxy, and how to mend both."""
+        return report_as_json(services.health.report)
+
+    @api.post("/api/v1/health/accept", operation_id="acceptMissing", tags=["proxy"], responses=pick(401, 403, 503))
+    async def accept_missing(who: Admin) -> dict[str, int]:
+        """Tables and databases that are missed are gone on purpose."""
+        return {"accepted": await services.health.accept(who.name)}
+
     @api.get("/metrics", operation_id="metrics", tags=["proxy"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """For Prometheus."""
@@ -238,7 +255,9 @@ def make_api(services: Services) -> FastAPI:
         """The server can be reached, and decisions can be stored and recorded."""
         problems = await services.problems()
         warnings = [*await asyncio.to_thread(services.audit_care.warnings), *services.keeper.warnings()]
-        return JSONResponse({"ready": not problems, "problems": problems, "warnings": warnings}, 200 if not problems else 503)
+        # The checks are detail: that a copy is old is no reason to take the proxy away from its clients.
+        told = {"ready": not problems, "problems": problems, "warnings": warnings, "checks": states_as_json(services.health.report)}
+        return JSONResponse(told, 200 if not problems else 503)
 
     return api
 

@@ -76,7 +76,7 @@ def backup_routes(services: Services, operator: Callable[..., Awaitable[Operator
             "commands": [{"what": c.what, "command": c.command} for c in back_again(backup)],
         }
 
-    @router.post("/backups", operation_id="takeBackup", status_code=202, responses=pick(401, 403, 409, 422))
+    @router.post("/backups", operation_id="takeBackup", status_code=202, responses=pick(401, 403, 409, 422, 503))
     async def take(who: Admin, body: Taking) -> dict[str, object]:
         """Begin a full copy now. Answers at once: the list shows how far it is."""
         newest = await services.backups.find(limit=1, with_tables=False)
@@ -85,7 +85,7 @@ def backup_routes(services: Services, operator: Callable[..., Awaitable[Operator
         except BusyError as error:
             raise ProblemError(409, "being made", str(error)) from None
         except (ProtectError, ControlError) as error:
-            raise ProblemError(422, "not taken", str(error)) from None
+            raise ProblemError(503, "not taken", str(error)) from None
         return {"databases": begun, "after": int(newest[0].id) if newest else 0}
 
     @router.get("/keeping", operation_id="backupStatus", responses=pick(401, 503))

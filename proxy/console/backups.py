@@ -146,7 +146,7 @@ class BackupPages:
         except BusyError as error:
             return await self._show_list(request, error=str(error), status=409)
         except (ProtectError, ControlError) as error:
-            return await self._show_list(request, error=str(error), status=422)
+            return await self._show_list(request, error=str(error), status=503)
         return RedirectResponse("/backups", 303)
 
     async def _verify(self, request: Request, backup_id: int) -> Response:

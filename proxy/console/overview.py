@@ -41,6 +41,7 @@ class OverviewPages:
         router.add_api_route("/grants/{grant_id:int}/revoke", self._revoke, methods=["POST"])
         router.add_api_route("/activity", self._activity, methods=["GET"])
         router.add_api_route("/health", self._health, methods=["GET"])
+        router.add_api_route("/health/accept", self._accept, methods=["POST"])
         return router
 
     async def _sessions(self, request: Request, q: Annotated[str, Query(max_length=200)] = "") -> Response:
@@ -127,8 +128,15 @@ class OverviewPages:
             problems=[*problems, notifier.chain_problem] if notifier.chain_problem else problems,
             warnings=[*await asyncio.to_thread(services.audit_care.warnings), *services.keeper.warnings()],
             facts=facts,
+            report=services.health.report,
             **notices(services),
         )
+
+    async def _accept(self, request: Request) -> Response:
+        visitor = await self._signin.changing(request)
+        require(visitor, Role.ADMIN)
+        await self._services.health.accept(visitor.operator.name)
+        return RedirectResponse("/health", 303)
 
 
 def _share(hits: int, misses: int) -> str:

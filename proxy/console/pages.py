@@ -14,8 +14,12 @@ from sse_starlette import EventSourceResponse
 
 from policy.catalogue import RULES
 from policy.verdict import Severity
-from proxy.approvals import needs, why_not
+from proxy.approvals import decides_for, needs, why_not
 from proxy.backups.commands import back_command
+from proxy.backups.errands import ErrandError
+from proxy.backups.model import ProtectError
+from proxy.backups.undoing import Conflicts
+from proxy.console.api_undo import address_of
 from proxy.console.grouping import Group, group
 from proxy.console.history import History
 from proxy.console.practice import open_practice_hold
@@ -25,6 +29,7 @@ from proxy.console.script import SHOWN_CHARACTERS, one_line, pieces, unusual_cha
 from proxy.console.sessions import Visitor
 from proxy.console.signin import NotAllowedError, SignIn
 from proxy.console.views import Views, title_of
+from proxy.control import ControlError
 from proxy.decide import Answer, DecisionRefusedError, Outcome, decide, decide_together, may_be_retried, names_to_type, too_late
 from proxy.model import Hold, HoldId
 from proxy.seams import AuditError, NotPendingError, UnknownHoldError
@@ -68,6 +73,7 @@ class HoldPages:
         router.add_api_route("/holds/{hold_id:int}/objects", self._objects, methods=get)
         router.add_api_route("/holds/{hold_id:int}/script.sql", self._script, methods=get)
         router.add_api_route("/holds/{hold_id:int}/decide", self._decide, methods=post)
+        router.add_api_route("/holds/{hold_id:int}/undo", self._undo, methods=post)
         router.add_api_route("/events", self._events, methods=get)
         return router
 
@@ -188,6 +194,7 @@ class HoldPages:
             session_grants=[m for m in _SESSION_MINUTES if m * 60 <= services.settings.session_grant_max_s],
             phrase=services.settings.approval_phrase,
             suggested=next((f.suggestion for f in hold.request.findings if f.suggestion), "") or hold.request.script[:20_000],
+            may_undo=whole and not why_not(visitor.operator, hold.request) and await services.undo.can(hold),
             error=error,
             filled=filled or {},
         )
@@ -240,6 +247,24 @@ class HoldPages:
         form = await request.form()
         filled = {k: v for k, v in form.items() if isinstance(v, str) and k in _FILLED_AGAIN}
         return await self._show_hold(request, visitor, HoldId(hold_id), "hold.html", error=error, status=status, filled=filled)
+
+    async def _undo(
+        self,
+        request: Request,
+        hold_id: int,
+        reason: Annotated[str, Form(max_length=4000)] = "",
+        conflicts: Annotated[Conflicts, Form()] = Conflicts.ABORT,
+    ) -> Response:
+        visitor = await self._signin.changing(request)
+        operator = visitor.operator
+        hold = await self._services.book.get(HoldId(hold_id))
+        if not operator.role.may_decide or not decides_for(operator, hold.request.requester.database):
+            raise NotAllowedError("you may not take back what this statement did")
+        try:
+            undo = await self._services.undo.submit(hold.id, operator, conflicts=conflicts, reason=reason, client_addr=address_of(request))
+        except (ErrandError, ControlError, ProtectError) as error:
+            return await self._again(request, visitor, hold_id, f"not taken back: {error}", 409)
+        return RedirectResponse(f"/holds/{undo.id}", 303)
 
     # --- several ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from proxy.console.pages import HoldPages
 from proxy.console.people import PeoplePages
 from proxy.console.record import RecordPages
 from proxy.console.rulebook import RulePages
+from proxy.console.schema import SchemaPages
 from proxy.console.security import Guard
 from proxy.console.sessions import WebSessions
 from proxy.console.signin import NotAllowedError, NotSignedInError, SignIn
@@ -51,6 +52,7 @@ def make_console(services: Services) -> ASGIApp:
         signin,
         HoldPages(services, signin, views),
         OverviewPages(services, signin, views),
+        SchemaPages(services, signin, views),
         BackupPages(services, signin, views),
         RecordPages(services, signin, views),
         RulePages(services, signin, views),

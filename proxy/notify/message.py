@@ -25,6 +25,9 @@ class Topic(StrEnum):
     LOCKED_OUT = "operator.locked-out"
     PROBLEM = "health.problem"
     SOLVED = "health.solved"
+    FAILING = "health.failing"
+    WORKS = "health.works"
+    BYPASS = "health.bypass"
     BACKUP_FAILED = "backup.failed"
     BACKUP_LATE = "backup.late"
     BACKUP_DIFFERENT = "backup.different"
@@ -38,7 +41,16 @@ class Topic(StrEnum):
 SETTLED: Final = frozenset({Topic.APPROVED, Topic.DENIED, Topic.EXPIRED, Topic.WITHDRAWN, Topic.ABANDONED, Topic.BREAK_GLASS})
 #: These wait for no digest.
 URGENT: Final = frozenset(
-    {Topic.BREAK_GLASS, Topic.PROBLEM, Topic.SOLVED, Topic.LOCKED_OUT, Topic.TEST, Topic.BACKUP_DIFFERENT, Topic.BACKUP_MISSING}
+    {
+        Topic.BREAK_GLASS,
+        Topic.PROBLEM,
+        Topic.SOLVED,
+        Topic.BYPASS,
+        Topic.LOCKED_OUT,
+        Topic.TEST,
+        Topic.BACKUP_DIFFERENT,
+        Topic.BACKUP_MISSING,
+    }
 )
 
 

@@ -316,6 +316,10 @@ class Notifier:
 
     # --- everything else ----------------------------------------------------------------------------------------
 
+    def tell(self, message: Message) -> None:
+        """Of another part of the proxy; whoever wants it gets it."""
+        self._tell(message)
+
     def _tell(self, message: Message) -> None:
         for courier in self._couriers.values():
             if courier.route.wants(message):

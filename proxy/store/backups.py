@@ -115,7 +115,8 @@ class SqlBackups:
 
     async def recover(self) -> list[Backup]:
         """At start: what a process that died left running has failed; return those, whose folders may hold half a copy."""
-        left = await self.find(states=[BackupState.RUNNING])
+        # What is in the trash was moved by a transaction of the session's own: trash.py looks what became of it.
+        left = await self.find(states=[BackupState.RUNNING], kinds=[k for k in CopyKind if k is not CopyKind.TRASH])
         ended = [replace(b, state=BackupState.FAILED, error="the proxy stopped while it ran", finished_at=self._clock.now()) for b in left]
         for backup in ended:
             await self.put(backup)

