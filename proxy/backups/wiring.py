@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy.backups.assembly import Copies
+from proxy.backups.assembly import Copies, Verifying
 from proxy.backups.keeper import Keeper
 from proxy.backups.metrics import KeepingMetrics
 from proxy.backups.model import Backup, Proof
@@ -48,7 +48,7 @@ def make_keeper(
 
 def furnish(keeper: Keeper, copies: Copies, log: structlog.typing.FilteringBoundLogger) -> None:
     """Give it what it works with; what held statements' proofs find comes to it as well."""
-    keeper.copier, keeper.verifier, keeper.shelf = copies.protector, copies.verifier, copies.shelf
+    keeper.copier, keeper.verifier, keeper.shelf = copies.protector, Verifying(copies.verifier), copies.shelf
 
     async def proved(backup: Backup, proof: Proof, text: str) -> None:
         if proof is Proof.EQUAL:

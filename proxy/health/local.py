@@ -87,7 +87,7 @@ async def copies(settings: Settings, backups: SqlBackups, database: str, now: da
         elif proven is not None:
             ages.append(f"{name}: {_span(age)} old")
     if late:
-        fix = "Look why on the Backups page, or with: pghold backups list; make one: pghold backups create"
+        fix = "Look why on the Backups page, or with: pghold backups list; make one: pghold backups take"
         return Check("backups", FAIL, f"{'; '.join(late)}; two intervals are {_span(limit)}", fix)
     return Check("backups", OK, f"last proven copies: {', '.join(ages)}" if ages else "the first copy on schedule is not due yet")
 
