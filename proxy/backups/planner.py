@@ -79,6 +79,7 @@ class _Found:
     """What the losses of a script come to, as far as they have been looked at."""
 
     oids: set[int] = field(default_factory=set)
+    besides: set[int] = field(default_factory=set)  # of them, those that only foreign keys, triggers and rules reach
     everything: str = ""  # why
     large_objects: bool = False
     definitions: bool = False
@@ -162,9 +163,9 @@ class Planner:
             order.requester.database, bool(found.everything), frozenset(wanted), found.large_objects, False, transaction, losses, bytes=size
         )
         lockable = {o for o in wanted if tables[o].kind in _LOCKABLE}
-        if found.everything:
-            # What its role may not change, a statement does not change; and its role may not lock it either.
-            lockable = await _changeable(connection, order.requester.role, lockable)
+        # What its role may not change, a statement changes only by foreign keys and by the code of others; and its role may not lock it either.
+        unsure = lockable if found.everything else lockable & found.besides
+        lockable = lockable - unsure | await _changeable(connection, order.requester.role, unsure)
         lock = sorted(tables[o].name for o in lockable)
         return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=tuple(lock), detail=scope)
 
@@ -183,14 +184,18 @@ class Planner:
                     found.everything = found.everything or f"{volatile[0]}() can change anything"
             case Lost.SCHEMAS:
                 addresses, _ = await in_schemas(connection, [parts_of(n)[-1] for n in loss.names])
-                found.oids |= await dependants(connection, addresses, cascade=True)
+                dropped = await dependants(connection, addresses, cascade=True)
+                found.oids |= dropped
+                found.besides -= dropped
                 found.definitions = found.large_objects = bool(addresses) or found.definitions
             case Lost.OBJECTS:
                 await self._objects(connection, loss, found)
             case Lost.TABLES:
                 roots = await self._named(connection, order, loss, tables)
                 addresses = await relation_addresses(connection, await with_children(connection, roots) if loss.cascade else roots)
-                found.oids |= await dependants(connection, addresses, cascade=loss.cascade)
+                dropped = await dependants(connection, addresses, cascade=loss.cascade)
+                found.oids |= dropped
+                found.besides -= dropped
             case Lost.CONTENT | Lost.ROWS:
                 roots = await self._named(connection, order, loss, tables)
                 await self._content(connection, loss, roots, tables, found)
@@ -209,12 +214,12 @@ class Planner:
     async def _content(self, connection: Connection, loss: Loss, roots: set[int], tables: dict[int, Table], found: _Found) -> None:
         if not roots:
             return
-        reached = await with_children(connection, await behind_views(connection, roots))
+        reached = named = await with_children(connection, await behind_views(connection, roots))
         if loss.kind == "TRUNCATE":
             if loss.cascade:
-                reached = await truncated(connection, reached)
+                reached = named = await truncated(connection, reached)
         elif loss.kind in ("DELETE", "UPDATE", "INSERT", "MERGE", "MERGE DELETE"):
-            reached |= await referencing(connection, reached)
+            reached = reached | await referencing(connection, reached)
         else:
             found.oids |= reached
             return
@@ -228,6 +233,7 @@ class Planner:
             if grown == reached:
                 break
             reached = grown
+        found.besides = (found.besides | (reached - named - found.oids)) - named
         found.oids |= reached
 
     async def _named(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table]) -> set[int]:

@@ -241,7 +241,7 @@ class VaultProtector:
     async def _dump(self, work: _Order, draft: Draft, at: Moment, role: str, told: _Told) -> Dumped:
         scope, plan = work.scope, work.plan
         tables = await all_tables(at.connection)
-        if gone := scope.oids - tables.keys():
+        if not scope.everything and (gone := scope.oids - tables.keys()):
             raise ProtectError(
                 f"{len(gone)} of the tables to be copied are not there any more: they were changed after the copy was planned"
             )

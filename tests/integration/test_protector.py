@@ -397,3 +397,45 @@ def test_databases_in_other_encodings(server: PostgresServer, tmp_path: Path) ->
                 server.sql("DROP DATABASE coded")
 
     asyncio.run(run())
+
+
+def test_hostile_names(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    names = ['a"b', "a'b", "a\\b", "a b;--", "a.b", "*", "?", "$1", "%s{}", "ä" * 31, "x" * 63, "select", "\u202eevil", "a\tb\nc", "[a-z]+"]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    for name in quoted:
+        server.sql(f"CREATE SCHEMA {name}; CREATE TABLE {name}.{name} AS SELECT 1 AS {name}", database)
+
+    async def run() -> None:
+        async with workshop(server, tmp_path) as shop, session(shop, database) as held:
+            for name, plain in zip(quoted, names, strict=True):
+                plan, _ = await held.run(f"UPDATE {name}.{name} SET {name} = 2 WHERE {name} = 1")
+                assert plan.kind is CopyKind.ROWS, name
+                async with shop.vault.open(await shop.last()) as opened:
+                    assert opened.manifest["columns"] == [plain]
+                    assert b"".join(opened.rows()).endswith(b"\t1\n")
+            for name in quoted[::4]:
+                await held.run(f"DROP TABLE {name}.{name}")
+                found = await kept(shop)
+                assert [t["name"] for t in found["manifest"]["tables"]] == [f"{name}.{name}"]
+                assert sum(found["counts"].values()) == 1
+
+    asyncio.run(run())
+
+
+def test_a_trigger_that_writes_where_the_role_may_not(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    """An audit trigger of somebody else: its table is copied, and that the role may not lock it is no reason to refuse."""
+    server.sql("DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    server.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN INSERT INTO public.audit VALUES (1); RETURN NULL; END';"
+        "CREATE TABLE noted (i int); INSERT INTO noted VALUES (1); ALTER TABLE noted OWNER TO app;"
+        "CREATE TRIGGER n AFTER DELETE ON noted FOR EACH ROW EXECUTE FUNCTION note()",
+        database,
+    )
+
+    async def run() -> None:
+        async with workshop(server, tmp_path) as shop, session(shop, database, "app") as held:
+            plan, _ = await held.run("DELETE FROM noted")
+            assert plan.lock == ('"public"."noted"',)
+            assert {t["name"] for t in (await kept(shop))["manifest"]["tables"]} == {'"public"."audit"', '"public"."noted"'}
+
+    asyncio.run(run())
