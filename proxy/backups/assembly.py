@@ -39,10 +39,10 @@ class Verifying:
 
     async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
         with self.using(backup.id):
-            found = await self._verifier.verify(backup, progress)
+            result = await self._verifier.verify(backup, progress)
         if self.on_result is not None:
-            await self.on_result(backup, found.proof, found.text)
-        return found.proof, found.text
+            await self.on_result(backup, result.proof, result.text)
+        return result.proof, result.text
 
 
 class VaultShelf:
