@@ -38,7 +38,7 @@ from proxy.backups.reach import (
     volatile_functions,
     with_children,
 )
-from proxy.control import Control, ControlError, first_line
+from proxy.control import APPLICATION_NAME, Control, ControlError, first_line
 
 #: Relations that LOCK TABLE takes.
 _LOCKABLE: Final = frozenset("rp")
@@ -342,9 +342,8 @@ async def refuse_when_used(connection: Connection, database: str) -> None:
     )
     row = await cursor.fetchone()
     if row is not None and row[0]:
-        raise ProtectError(
-            f"{row[0]} other sessions are connected to database {database}, and may write to it while it is copied; end them first"
-        )
+        many = "1 other session is" if row[0] == 1 else f"{row[0]} other sessions are"
+        raise ProtectError(f"{many} connected to database {database}, and may write to it while it is copied; end them first")
 
 
 def _origin(name: str) -> str:

@@ -168,7 +168,7 @@ def test_rows_are_not_copied_from_a_session_that_writes_values_in_its_own_way(
 def test_a_database_is_copied_whole_before_it_is_dropped(server: PostgresServer, database: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with workshop(server, tmp_path) as shop, session(shop, "postgres") as held:
-            with server.connect(database), pytest.raises(ProtectError, match="1 other sessions are connected"):
+            with server.connect(database), pytest.raises(ProtectError, match="1 other session is connected"):
                 await held.run("DROP DATABASE shop")
             await held.run("DROP DATABASE shop")
             found = await kept(shop)
