@@ -38,7 +38,7 @@ from proxy.backups.reach import (
     volatile_functions,
     with_children,
 )
-from proxy.control import APPLICATION_NAME, Control, ControlError, first_line
+from proxy.control import Control, ControlError, first_line
 
 #: Relations that LOCK TABLE takes.
 _LOCKABLE: Final = frozenset("rp")
@@ -299,7 +299,7 @@ class Planner:
         name = quoted(preview.alias or preview.relation.name)
         listed = ", ".join(f"{name}.{quoted(c)}" for c in columns)
         try:
-            image = preview.select(f"{_origin(name)}, {listed}", relation=table.name, lock=True, values=values)
+            image = preview.select(f"{await _origin(connection, name, family)}, {listed}", relation=table.name, lock=True, values=values)
         except PreviewError:
             return None
         scope = Scope(
@@ -346,10 +346,11 @@ async def refuse_when_used(connection: Connection, database: str) -> None:
         raise ProtectError(f"{many} connected to database {database}, and may write to it while it is copied; end them first")
 
 
-def _origin(name: str) -> str:
+async def _origin(connection: Connection, name: str, family: Iterable[int]) -> str:
     """The first column of an image: the relation, of a partition its own name; after a look whether values are written so that they can be read.
 
-    How they are written is up to the session's settings, which nobody else sees: a date as 01/02/2003 could be read as two days.
+    How they are written is up to the session's settings, which nobody else sees: a date as 01/02/2003 could be read as two days. The look is a
+    sub-select that refers to nothing, so that it costs the same for any number of rows.
     """
     settings = (
         "pg_catalog.current_setting('DateStyle') OPERATOR(pg_catalog.!~~) 'ISO%'"
@@ -357,14 +358,26 @@ def _origin(name: str) -> str:
         " OR pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 OPERATOR(pg_catalog.<) 1"
         " OR pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.<>) 'UTF8'"
     )
-    problem = "pghold copies rows only from sessions with DateStyle ISO, extra_float_digits 1 or more and client_encoding UTF8"
-    return (
-        f"(SELECT CASE WHEN {settings} THEN pg_catalog.concat('{problem}')::pg_catalog.int4::pg_catalog.text"
-        " ELSE pg_catalog.format('%I.%I', pghold_n.nspname, pghold_c.relname) END"
-        " FROM pg_catalog.pg_class AS pghold_c JOIN pg_catalog.pg_namespace AS pghold_n"
-        " ON pghold_n.oid OPERATOR(pg_catalog.=) pghold_c.relnamespace"
-        f" WHERE pghold_c.oid OPERATOR(pg_catalog.=) {name}.tableoid)"
+    odd = _failing("pghold copies rows only from sessions with DateStyle ISO, extra_float_digits 1 or more and client_encoding UTF8")
+    cursor = await connection.execute(
+        "SELECT c.oid::int8, format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = ANY(%s) AND c.relkind IN ('r', 'f') ORDER BY c.oid",
+        (list(family),),
     )
+    cases = "".join(f" WHEN '{oid}' THEN {_literal(shown)}" for oid, shown in await cursor.fetchall())
+    new = _failing("a partition has come since the copy was planned")
+    return f"CASE WHEN (SELECT {settings}) THEN {odd} ELSE CASE {name}.tableoid{cases} ELSE {new} END END"
+
+
+def _failing(problem: str) -> str:
+    """An expression that fails with this text when it is evaluated, and not before: concat() is no constant to the planner."""
+    return f"pg_catalog.concat('{problem}')::pg_catalog.int4::pg_catalog.text"
+
+
+def _literal(text: str) -> str:
+    """As a string constant, whatever standard_conforming_strings is."""
+    doubled = text.replace("'", "''")
+    return "E'" + doubled.replace("\\", "\\\\") + "'" if "\\" in doubled else f"'{doubled}'"
 
 
 async def _changeable(connection: Connection, role: str, oids: Iterable[int]) -> set[int]:
