@@ -157,7 +157,12 @@ class Planner:
         wanted -= own & before
         if foreign := sorted(tables[o].name for o in found.oids if o in tables and tables[o].kind == "f"):
             raise ProtectError(f"{_listed(foreign)}: the rows of a foreign table lie on another server, and are not copied here")
-        if not found.everything and (image := await self._image(connection, order, losses, tables, found)) is not None:
+        # What has run and waits for its commit: everybody else still sees the rows as they were, and it has locked those that it changed.
+        if (
+            not order.committing
+            and not found.everything
+            and (image := await self._image(connection, order, losses, tables, found)) is not None
+        ):
             return replace(image, detail=replace(_scope_of(image), transaction=transaction))
         with_rows = [tables[o] for o in wanted if tables[o].kind == "r"]
         size = sum(t.bytes for t in with_rows)
@@ -168,7 +173,7 @@ class Planner:
         # What its role may not change, a statement changes only by foreign keys and by the code of others; and its role may not lock it either.
         unsure = lockable if found.everything else lockable & found.besides
         lockable = lockable - unsure | await _changeable(connection, order.requester.role, unsure)
-        lock = sorted(tables[o].name for o in lockable)
+        lock = [] if order.committing else sorted(tables[o].name for o in lockable)
         return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=tuple(lock), detail=scope)
 
     async def _reach(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table], found: _Found) -> None:

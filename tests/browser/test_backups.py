@@ -99,6 +99,26 @@ def test_a_copy_is_verified_by_keyboard(open_window: Open, pghold: Pghold, copie
     expect(page.locator(".standing")).to_contain_text("proven")
 
 
+def test_a_table_is_restored_into_another_database_from_its_page(
+    open_window: Open, pghold: Pghold, postgres18: PostgresServer, copies: dict[str, int]
+) -> None:
+    postgres18.sql('DROP DATABASE IF EXISTS "back again" WITH (FORCE)')
+    page = open_window().live(f"/backups/{copies['dump']}")
+    page.get_by_text("Restore…", exact=True).first.click()
+    page.get_by_label("Name of the database").fill("back again")
+    page.locator("#restore-reason").fill("look at it")
+    page.get_by_role("button", name="Restore…").click()
+    page.wait_for_url(re.compile(r"/holds/\d+$"))
+    expect(page.locator("h1")).to_contain_text("RESTORE")
+    hold = int(page.url.rpartition("/")[2])
+    body = {"phrase": "YES I UNDERSTAND THE RISKS", "reason": "yes", "object_name": "back again"}
+    answer = pghold.http.post(f"/api/v1/holds/{hold}/approve", json=body)
+    assert answer.status_code == 200, answer.text
+    expect(page.locator("#standing")).to_contain_text("done", timeout=30_000)
+    assert postgres18.sql('SELECT count(*) FROM "Leftovers"', "back again") == [(1234,)]
+    postgres18.sql('DROP DATABASE "back again" WITH (FORCE)')
+
+
 @pytest.mark.parametrize("path", ["/backups", "/backups/{full}", "/holds/{hold}"])
 def test_nothing_is_wider_than_a_phone(open_window: Open, copies: dict[str, int], path: str) -> None:
     page = open_window(viewport={"width": 360, "height": 740}).go(path.format(**copies))
