@@ -38,7 +38,7 @@ from proxy.backups.reach import (
     volatile_functions,
     with_children,
 )
-from proxy.control import Control, ControlError, first_line
+from proxy.control import APPLICATION_NAME, Control, ControlError, first_line
 
 #: Relations that LOCK TABLE takes.
 _LOCKABLE: Final = frozenset("rp")
