@@ -153,11 +153,7 @@ class InPlace:
             existing = await _existing(connection, entries)
             replaced_ids = {seeds[name].table for name in replaced if name in seeds}
             gone = self._chosen(entries, seeds, now, existing, replaced_ids)
-            conflicts = [
-                f"{t.name} is there, and is not the one of the copy: rename it, or restore into a schema"
-                for t in now
-                if t.fate == "made again" and t.rows_now is not None
-            ]
+            conflicts = _conflicts(now)
         kinds = Counter(e.kind for e in gone if e.kind not in ("TABLE", "TABLE DATA", "ACL", "COMMENT"))
         return RestorePlan(self._database, now, tuple(sorted(kinds.items())), tuple(conflicts))
 
@@ -170,6 +166,8 @@ class InPlace:
         ):
             await self._lock(connection)
             now, replaced = await self._now(connection, seeds)
+            if conflicts := _conflicts(now):
+                raise RestoreError("; ".join(conflicts))
             drop = f"DROP TABLE {', '.join(replaced)} CASCADE" if replaced else ""
             await protect(drop)
             before = await _witnesses(connection)
@@ -354,6 +352,14 @@ class InPlace:
         rest = [e for e in chosen if e.section is Section.POST_DATA and e.kind not in (*_BEFORE_ATTACH, "MATERIALIZED VIEW DATA")]
         await _execute(connection, await script(rest))
         await _refresh(connection, before)
+
+
+def _conflicts(now: Iterable[TableNow]) -> list[str]:
+    return [
+        f"{t.name} is there, and is not the one of the copy: rename it, or restore into a schema"
+        for t in now
+        if t.fate == "made again" and t.rows_now is not None
+    ]
 
 
 def _comes_with(name: str, tables: set[str]) -> bool:
