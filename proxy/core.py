@@ -724,7 +724,7 @@ class Core:
         held.commits = True
         held.effects = tuple(s.effects for s in held.judgement.statements)
         held.judgement = self._gate.judgement(exceeded)
-        held.script = held.judgement.display.encode()
+        held.script = self._gate.script.encode()
         if self._rejects:
             # Its client does not wait, and there is nothing to approve later: the rows are undone with this answer.
             finding = replace(held.judgement.findings[0], verdict=Verdict.DENY)
@@ -1239,7 +1239,9 @@ class Core:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
         if held.commits:
-            return self._guard(held)  # its transaction has locked what it is about
+            # Its transaction has locked what it is about, so that nothing need be compared; but a question on its way is answered first.
+            held.stage = Stage.CHECKING
+            return self._guard(held) if self._asides.in_flight is None else []
         if held.hold_id is None or (seen is not None and seen.unbound):
             return self._guard(held)
         if seen is None and (self._asides.closed or self._asides.in_flight is None):
@@ -1266,7 +1268,7 @@ class Core:
 
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
         """The answer is there, or will not come."""
-        if held.sight is None:
+        if held.sight is None or held.commits:
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
         changed = difference(held.sight, sight, cascades=cascades)
