@@ -260,6 +260,11 @@ class Core:
         return self._held is not None and self._held.stage not in AT_WORK
 
     @property
+    def is_occupied(self) -> bool:
+        """A message waits, or is under escort: there is something that we shall have to send to the backend ourselves."""
+        return self._held is not None
+
+    @property
     def has_step(self) -> bool:
         """Something of ours is at work in the backend, which a CancelRequest stops as well."""
         return self._asides.in_flight is not None and not isinstance(self._asides.in_flight, Look)
