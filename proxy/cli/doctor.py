@@ -55,7 +55,7 @@ def doctor(
             print(json.dumps(asdict(finding), ensure_ascii=False))
         else:
             colour = {"ok": "green", "note": "yellow", "bad": "bold red"}[finding.state]
-            out.print(f"[{colour}]{finding.state:<5}[/]{finding.what:<17}", end="")
+            out.print(f"[{colour}]{finding.state:<5}[/]{finding.what:<18}", end="")
             out.print(visible(finding.text, False), markup=False, soft_wrap=True)
             for line in finding.fix.splitlines() if finding.state != "ok" else ():
                 out.print(f"{'':<22}{visible(line, False)}", style="dim", markup=False, soft_wrap=True)
