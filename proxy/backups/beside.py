@@ -20,7 +20,7 @@ from proxy.backups.archive import Archive, ArchiveError, Entry, Section, program
 from proxy.backups.model import CopiedTable, CopyKind
 from proxy.backups.prove import PLAIN, compare
 from proxy.backups.recover import make_database
-from proxy.backups.restore import RestoreError, read_copy, read_name
+from proxy.backups.restore import RestoreError, canonical, read_copy, read_name
 from proxy.backups.scratch import Scratch
 from proxy.backups.selection import only
 from proxy.backups.vault import Opened
@@ -131,7 +131,7 @@ async def into_schema(
 
 async def table_ids(archive: Archive, wanted: Iterable[CopiedTable]) -> dict[str, int]:
     """The ids of tables' entries, by name. Raises RestoreError."""
-    names = {t.name for t in wanted}
+    names = {canonical(t.name) for t in wanted}
     found: dict[str, int] = {}
     for entry in await archive.entries():
         if entry.kind == "TABLE DATA" and entry.depends:
@@ -149,9 +149,8 @@ def chosen(manifest: Manifest, tables: Iterable[str]) -> tuple[CopiedTable, ...]
     names = list(tables)
     if not names:
         return manifest.tables
-    by_name = {t.name: t for t in manifest.tables}
-    plain = {t.name.removeprefix("public."): t for t in manifest.tables}
-    found = [by_name.get(name) or plain.get(name) for name in names]
+    by_name = {canonical(t.name): t for t in manifest.tables}
+    found = [by_name.get(canonical(name if "." in name else f"public.{name}")) for name in names]
     if None in found:
         raise RestoreError(f"the copy has no table {names[found.index(None)]}; it has {', '.join(sorted(by_name)[:20])}")
     return tuple(t for t in found if t is not None)

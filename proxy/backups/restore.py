@@ -6,7 +6,8 @@ and of what they depend on is made again from the archive: owners, privileges, c
 policies, publications, sequences with their values. Before the commit every table is compared with the copy, and whatever CASCADE took that the archive does not
 have is a conflict; then, and on any error, all of it is rolled back.
 
-An oid that is gone while something else has its name is a conflict as well: the object there now is not that of the copy.
+An oid that is gone while a table with other columns has its name is a conflict as well. One with the same columns is taken for what an earlier restore made
+of the copy, and is replaced like any other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, LiteralString
 
 import psycopg
@@ -141,7 +142,7 @@ class InPlace:
         self._control = control
         self._database = database
         self._archive = archive
-        self._tables = tuple(tables)
+        self._tables = tuple(replace(t, name=canonical(t.name)) for t in tables)
         self._everything = everything
 
     async def plan(self) -> RestorePlan:
@@ -152,11 +153,7 @@ class InPlace:
             existing = await _existing(connection, entries)
             replaced_ids = {seeds[name].table for name in replaced if name in seeds}
             gone = self._chosen(entries, seeds, now, existing, replaced_ids)
-            conflicts = [
-                f"{t.name} is there, and is not the one of the copy: rename it, or restore into a schema"
-                for t in now
-                if t.fate == "made again" and t.rows_now is not None
-            ]
+            conflicts = _conflicts(now)
         kinds = Counter(e.kind for e in gone if e.kind not in ("TABLE", "TABLE DATA", "ACL", "COMMENT"))
         return RestorePlan(self._database, now, tuple(sorted(kinds.items())), tuple(conflicts))
 
@@ -169,6 +166,8 @@ class InPlace:
         ):
             await self._lock(connection)
             now, replaced = await self._now(connection, seeds)
+            if conflicts := _conflicts(now):
+                raise RestoreError("; ".join(conflicts))
             drop = f"DROP TABLE {', '.join(replaced)} CASCADE" if replaced else ""
             await protect(drop)
             before = await _witnesses(connection)
@@ -178,8 +177,8 @@ class InPlace:
             chosen = self._chosen(entries, seeds, now, existing)
             if not chosen:
                 return "nothing to do: all is as in the copy"
-            self._nothing_else_lost(before, await _witnesses(connection), entries)
             await self._make(connection, chosen, before, progress)
+            self._nothing_else_lost(before, await _witnesses(connection))
             await self._no_empty_tables(connection, before)
             if problems := await compare(connection, self._tables, progress):
                 raise RestoreError(f"rolled back: what came back is not what was copied: {problems[0]}")
@@ -242,7 +241,9 @@ class InPlace:
             if name_now is not None and name_now != table.name:
                 raise RestoreError(f"{table.name} was renamed to {name_now} since the copy: rename it back, or restore into a schema")
             if name_now is None:
-                states.append(await self._in_its_place(connection, table, seed))
+                states.append(found := await self._in_its_place(connection, table, seed))
+                if found.fate == "replaced":
+                    replaced[table.name] = None
                 continue
             rows, checksum = await table_checksum(connection, seed.rows.oid)
             has_same_shape = await self._has_same_shape(connection, seed, seed.rows.oid)
@@ -263,8 +264,9 @@ class InPlace:
             return TableNow(table.name, table.rows, None, "made again")
         with suppress(NoRowsError):
             rows, checksum = await table_checksum(connection, found[0])
-            is_it = (rows, checksum) == (table.rows, table.checksum) and await self._has_same_shape(connection, seed, found[0])
-            return TableNow(table.name, table.rows, rows, "as in the copy" if is_it else "made again")
+            has_same_shape = await self._has_same_shape(connection, seed, found[0])
+            is_equal = has_same_shape and (rows, checksum) == (table.rows, table.checksum)
+            return TableNow(table.name, table.rows, rows, "as in the copy" if is_equal else "replaced" if has_same_shape else "made again")
         return TableNow(table.name, table.rows, 0, "made again")
 
     async def _partitioned(self, connection: AsyncConnection[TupleRow], table: int) -> list[str]:
@@ -294,11 +296,10 @@ class InPlace:
         # Inherited columns are not in it.
         return all(f"    {name} {kind}" in definition or f"    {name} " not in definition for name, kind, _ in columns)
 
-    def _nothing_else_lost(self, before: dict[tuple[int, int], str], after: dict[tuple[int, int], str], entries: Iterable[Entry]) -> None:
+    def _nothing_else_lost(self, before: dict[tuple[int, int], str], after: dict[tuple[int, int], str]) -> None:
         """Raises RestoreError for what CASCADE took and the archive does not have."""
-        known = {(e.catalog, e.oid) for e in entries}
         copied = {t.name for t in self._tables}
-        lost = [name for key, name in before.items() if key not in after and key not in known and not _comes_with(name, copied)]
+        lost = sorted(name for name in set(before.values()) - set(after.values()) if not _comes_with(name, copied))
         if lost:
             more = f", and {len(lost) - 5} more" if len(lost) > 5 else ""
             raise RestoreError(
@@ -316,7 +317,7 @@ class InPlace:
         )
         old = {oid for _, oid in before}
         for oid, name in await cursor.fetchall():
-            if oid not in old and name not in copied:
+            if oid not in old and canonical(name) not in copied:
                 raise RestoreError(
                     f"rolled back: {name} is gone as well, and the copy has no rows of it; restore it from another copy first"
                 )
@@ -353,9 +354,20 @@ class InPlace:
         await _refresh(connection, before)
 
 
+def _conflicts(now: Iterable[TableNow]) -> list[str]:
+    return [
+        f"{t.name} is there, and is not the one of the copy: rename it, or restore into a schema"
+        for t in now
+        if t.fate == "made again" and t.rows_now is not None
+    ]
+
+
 def _comes_with(name: str, tables: set[str]) -> bool:
     """Something of a table that is replaced: an index, a trigger or a policy that was made since the copy goes with it, as the table becomes what it was."""
-    return " on " in name and name.rpartition(" on ")[2] in tables
+    _, found, table = name.rpartition(" on ")
+    with suppress(RestoreError):
+        return bool(found) and canonical(table) in tables
+    return False
 
 
 async def _execute(connection: AsyncConnection[TupleRow], script: str) -> None:
@@ -418,12 +430,12 @@ async def _existing(connection: AsyncConnection[TupleRow], entries: Iterable[Ent
 async def _name_of(connection: AsyncConnection[TupleRow], oid: int) -> str | None:
     """Of a relation, qualified and quoted; None when it is gone."""
     cursor = await connection.execute(
-        "SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname) FROM pg_catalog.pg_class c "
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c "
         "JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE c.oid OPERATOR(pg_catalog.=) %s",
         (oid,),
     )
     row = await cursor.fetchone()
-    return None if row is None else str(row[0])
+    return None if row is None else sql.Identifier(*row).as_string()
 
 
 def _split(columns: str) -> list[str]:
@@ -457,7 +469,12 @@ def read_copy(statement: str) -> tuple[str, str]:
     match = _COPY.fullmatch(statement)
     if match is None:
         raise ArchiveError("a COPY of the archive names no table")
-    return f"{match[1]}.{match[2]}", match[3] or ""
+    return canonical(f"{match[1]}.{match[2]}"), match[3] or ""
+
+
+def canonical(name: str) -> str:
+    """A qualified and quoted name with all quotes, so that two can be compared: who quotes leaves out different ones. Raises RestoreError."""
+    return sql.Identifier(*read_name(name)).as_string()
 
 
 def read_name(name: str) -> tuple[str, str]:

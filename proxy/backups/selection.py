@@ -15,11 +15,13 @@ from proxy.backups.archive import Entry
 _JOINTS: Final = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
 #: The contents of large objects are found by no table's entry.
 _LARGE_OBJECTS: Final = frozenset({"BLOB METADATA", "BLOB", "BLOBS", "BLOB COMMENTS", "LARGE OBJECT"})
-#: Of a table's own.
-_OWN: Final = frozenset(
-    """ACL|CHECK CONSTRAINT|COMMENT|CONSTRAINT|DEFAULT|FK CONSTRAINT|INDEX|INDEX ATTACH|ROW SECURITY|RULE|SEQUENCE|SEQUENCE OWNED BY|
-SEQUENCE SET|STATISTICS|TABLE ATTACH|TABLE DATA""".replace("\n", "").split("|")
-)
+#: What has rows of other tables, or shows them, or is about the database as a whole.
+_OTHERS: Final = frozenset(
+    {
+        "TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE",
+        "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "SERVER", "USER MAPPING", "FOREIGN DATA WRAPPER", "DEFAULT ACL",
+    }
+)  # fmt: skip
 
 
 def to_restore(
@@ -74,9 +76,10 @@ def _goes_with(entry: Entry, chosen: set[int]) -> bool:
 
 
 def only(entries: Iterable[Entry], tables: set[int]) -> tuple[Entry, ...]:
-    """Some tables by themselves: what they need, and what needs nothing else but that. In the archive's order.
+    """Some tables by themselves: what they need, and what needs no other table. In the archive's order.
 
-    `tables`: ids of their entries. Foreign keys to and from other tables are not among it, and neither are functions and views.
+    `tables`: ids of their entries. Foreign keys to and from other tables are not among it, and neither are views. Functions and types are, since values
+    may name them.
     """
     ordered = [e for e in entries if e.kind not in _LARGE_OBJECTS]
     by_id = {e.id: e for e in ordered}
@@ -88,15 +91,7 @@ def only(entries: Iterable[Entry], tables: set[int]) -> tuple[Entry, ...]:
                 chosen.add(needed)
                 waiting.append(needed)
     while True:
-        more = {
-            e.id
-            for e in ordered
-            if e.id not in chosen
-            and e.kind in _OWN
-            and e.depends
-            and e.depends[0] in by_id
-            and all(d in chosen for d in e.depends if d in by_id)
-        }
+        more = {e.id for e in ordered if e.id not in chosen and e.kind not in _OTHERS and all(d in chosen for d in e.depends if d in by_id)}
         if not more:
             return tuple(e for e in ordered if e.id in chosen)
         chosen |= more

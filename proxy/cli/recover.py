@@ -54,7 +54,7 @@ def recover(
     from proxy.config import load
     from proxy.control import Control
 
-    settings = load({})
+    settings = load({"console": "127.0.0.1:0"})  # PGHOLD_CONSOLE may be the address of one to ask
     out = terminal()
     try:
         when = _time(at)

@@ -169,7 +169,7 @@ def _offline(folder: Path, ids: list[int], as_json: bool) -> bool:
     from proxy.cli.render import terminal
     from proxy.config import load
 
-    settings = load({})
+    settings = load({"console": "127.0.0.1:0"})  # PGHOLD_CONSOLE may be the address of one to ask
     vault = Vault(folder, key=read_key(settings.backup_key_file) if settings.backup_key_file is not None else None)
     names = [n for n in vault.folders() if not ids or n.rpartition("-")[2] in map(str, ids)]
     if not names:

@@ -121,6 +121,8 @@ ROUTES: dict[str, dict[str, Expected]] = {
     "GET /api/v1/backups": READ,
     "GET /api/v1/backups/{backup_id}": row(401, 404, 404, 404, 404),
     "POST /api/v1/backups": row(401, 403, 403, 403, 202),
+    "POST /api/v1/backups/{backup_id}/restore": row(401, 403, 403, 404, 404),
+    "POST /api/v1/backups/{backup_id}/verify": row(401, 403, 403, 404, 404),
     "GET /api/v1/keeping": READ,
     "POST /api/v1/keeping/prune": row(401, 403, 403, 403, 200),
     "GET /api/v1/notifications": row(401, 403, 403, 403, 200),

@@ -39,8 +39,9 @@ def archive(source: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-async def scratch(tmp_path: Path) -> AsyncIterator[Scratch]:
-    place = Scratch(tmp_path / "scratch")
+async def scratch(folder: Path, tmp_path: Path) -> AsyncIterator[Scratch]:
+    # Not below pytest's folder, which another pytest closes for the server's user.
+    place = Scratch(folder / f"scratch-{tmp_path.name}")
     yield place
     await place.stop()
 

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from proxy.backups.beside import into_database, into_schema
 from proxy.backups.model import Backup, CopyKind, Proof
+from proxy.backups.restore import RestoreError
 from proxy.backups.scratch import Scratch
 from proxy.backups.sealing import make_key
 from proxy.backups.verify import Verifier
+from proxy.config import Upstream
+from proxy.control import Control
 from tests.copying import Workshop, session, workshop
 from tests.equality import checksums_of, dump_of, load_zoo
 from tests.servers import PostgresServer, debian_bindir
@@ -41,8 +45,9 @@ async def shop(server: PostgresServer, tmp_path: Path) -> AsyncIterator[Workshop
 
 
 @pytest.fixture
-async def scratch(tmp_path: Path) -> AsyncIterator[Scratch]:
-    place = Scratch(tmp_path / "scratch")
+async def scratch(folder: Path, tmp_path: Path) -> AsyncIterator[Scratch]:
+    # Not below pytest's folder, which another pytest closes for the server's user.
+    place = Scratch(folder / f"scratch-{tmp_path.name}")
     yield place
     await place.stop()
 
@@ -170,6 +175,29 @@ async def test_later_states_are_named(shop: Workshop) -> None:
     done = recover(shop, "--dry-run")
     assert done["candidates"][0]["kind"] == "full"
     assert [c["folder"] for c in done["newer"]] == [backup.folder]
+
+
+async def test_a_copy_of_rows_is_verified_and_put_beside(shop: Workshop, scratch: Scratch) -> None:
+    async with session(shop, "zoo_recover") as held:
+        await held.run("DELETE FROM zoo.meal WHERE no = 2")
+    backup = await shop.last()
+    assert backup.kind is CopyKind.ROWS
+    result = await Verifier(shop.vault, scratch).verify(backup)
+    assert (result.proof, result.text) == (Proof.EQUAL, "read back, 63 rows")
+    control = Control(Upstream(host="127.0.0.1", port=shop.server.port, user="postgres", password=""), 5)
+    async with shop.vault.open(backup) as opened:
+        assert await into_schema(control, scratch, opened, 'rows "of"') == '63 rows are in schema rows "of"'
+        assert (
+            await into_database(control, opened, "zoo_recover_rows")
+            == "63 rows are in table public.pghold_rows of database zoo_recover_rows"
+        )
+        with pytest.raises(RestoreError, match="is there already"):
+            await into_schema(control, scratch, opened, 'rows "of"')
+    for database, table in (("zoo_recover", '"rows ""of""".meal'), ("zoo_recover_rows", "public.pghold_rows")):
+        assert shop.server.sql(f"SELECT count(*), min(what), max(no) FROM {table}", database) == [(63, "meal 2", 2)]
+    path = shop.vault.root / backup.folder / "rows.copy.gz"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert (await Verifier(shop.vault, scratch).verify(backup)).proof is Proof.FAILED
 
 
 def damage(shop: Workshop, backup: Backup) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from proxy.backups.archive import Archive
-from proxy.backups.model import CopiedTable
-from proxy.backups.restore import InPlace
+from proxy.backups.archive import Archive, ArchiveError
+from proxy.backups.model import CopiedTable, ProtectError
+from proxy.backups.restore import InPlace, RestoreError
 from proxy.config import Upstream
-from proxy.control import Control
+from proxy.control import Control, ControlError
 from tests.equality import checksums_of, dump_of, load_zoo
 from tests.integration.test_prove import dump
 from tests.servers import PostgresServer, debian_bindir
@@ -44,7 +45,8 @@ class Copy:
         self.tables = [CopiedTable(name, rows, 0, checksum) for name, (rows, checksum) in keep.items()]
         self.control = Control(Upstream(host="127.0.0.1", port=server.port, user="postgres", password=""), 5)
         self.copied: list[str] = []
-        self.in_place = InPlace(self.control, database, Archive(path), self.tables)
+        self.archive = Archive(path)
+        self.in_place = InPlace(self.control, database, self.archive, self.tables)
 
     async def protect(self, script: str) -> None:
         self.copied.append(script)
@@ -110,3 +112,113 @@ async def test_what_was_destroyed_comes_back(copy: Copy, statement: str) -> None
     # Once more changes nothing, although all oids are new.
     assert (await copy.in_place.plan()).does_nothing
     assert (await copy.restore()).startswith("nothing to do")
+
+
+MEAL = pytest.mark.parametrize("copy", [["zoo.meal"]], indirect=True)
+
+
+@MEAL
+@pytest.mark.parametrize(
+    ("since", "says"),
+    [
+        ("DROP TABLE zoo.meal CASCADE; CREATE TABLE zoo.meal (other integer)", "is there, and is not the one of the copy"),
+        ("DROP TABLE zoo.meal CASCADE; CREATE VIEW zoo.meal AS SELECT 1", "is there, and is not the one of the copy"),
+        ("ALTER TABLE zoo.meal RENAME TO moved", "was renamed to"),
+        ("DELETE FROM zoo.meal; CREATE VIEW zoo.since AS SELECT * FROM zoo.meal", "made since the copy"),
+        (
+            "DELETE FROM zoo.meal; CREATE FUNCTION zoo.since() RETURNS SETOF zoo.meal LANGUAGE sql AS 'SELECT * FROM zoo.meal'",
+            "made since the copy",
+        ),
+        ("DROP TABLE zoo.meal CASCADE; DELETE FROM zoo.animal WHERE id = 5", "violates foreign key"),
+        ("DROP TABLE zoo.meal CASCADE; DROP TABLE zoo.animal CASCADE", r"violates foreign key|the copy has no rows of it"),
+    ],
+)
+async def test_what_is_in_the_way_changes_nothing(copy: Copy, since: str, says: str) -> None:
+    copy.server.sql(since, copy.database)
+    before = dump_of(copy.server, copy.database)
+    with pytest.raises((RestoreError, ControlError), match=says):
+        await copy.restore()
+    assert dump_of(copy.server, copy.database) == before
+
+
+@MEAL
+async def test_what_belongs_to_a_replaced_table_becomes_what_it_was(copy: Copy) -> None:
+    copy.server.sql("DELETE FROM zoo.meal; CREATE INDEX since ON zoo.meal (what); COMMENT ON TABLE zoo.meal IS 'since'", copy.database)
+    await copy.restore()
+    await copy.assert_as_before()
+
+
+@MEAL
+async def test_a_session_that_is_killed_at_any_step_changes_nothing(copy: Copy) -> None:
+    copy.server.sql("DELETE FROM zoo.meal", copy.database)
+    before = dump_of(copy.server, copy.database)
+    steps: list[str] = []
+    await_all = [
+        "restoring: definitions",
+        "restoring: rows of table 1 of 1",
+        "restoring: indexes, constraints and what depends on them",
+        "comparing: table 1 of 1",
+    ]
+    for step in await_all:
+
+        def kill(text: str, step: str = step) -> None:
+            steps.append(text)
+            if text == step:
+                found = copy.server.sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pghold' AND datname = 'zoo_restore'"
+                )
+                assert found == [(True,)]
+
+        with pytest.raises((ControlError, psycopg.Error)):
+            await copy.in_place.run(copy.protect, kill)
+        assert dump_of(copy.server, copy.database) == before
+    assert set(await_all) <= set(steps)
+    await copy.restore()
+    await copy.assert_as_before()
+
+
+@MEAL
+async def test_a_copy_that_fails_lets_nothing_be_dropped(copy: Copy) -> None:
+    copy.server.sql("DELETE FROM zoo.meal", copy.database)
+    before = dump_of(copy.server, copy.database)
+
+    async def protect(script: str) -> None:
+        assert script == 'DROP TABLE "zoo"."meal" CASCADE'
+        raise ProtectError("the disk is full")
+
+    with pytest.raises(ProtectError):
+        await copy.in_place.run(protect, lambda text: None)
+    assert dump_of(copy.server, copy.database) == before
+
+
+@MEAL
+async def test_a_role_without_rights_changes_nothing(copy: Copy) -> None:
+    copy.server.sql("ALTER ROLE zoo_reader LOGIN")
+    copy.server.sql("DELETE FROM zoo.meal", copy.database)
+    before = dump_of(copy.server, copy.database)
+    control = Control(Upstream(host="127.0.0.1", port=copy.server.port, user="zoo_reader", password=""), 5)
+    with pytest.raises(ControlError, match=r"permission denied|must be owner"):
+        await InPlace(control, copy.database, copy.archive, copy.tables).run(copy.protect, lambda text: None)
+    assert dump_of(copy.server, copy.database) == before
+
+
+@MEAL
+async def test_a_damaged_archive_changes_nothing(copy: Copy) -> None:
+    copy.server.sql("DROP TABLE zoo.meal CASCADE", copy.database)
+    before = dump_of(copy.server, copy.database)
+    whole = copy.archive.path.read_bytes()
+    for at in (100, len(whole) // 4, len(whole) // 2):
+        copy.archive.path.write_bytes(whole[:at])
+        with pytest.raises((RestoreError, ArchiveError, ControlError)):
+            await InPlace(copy.control, copy.database, Archive(copy.archive.path), copy.tables).run(copy.protect, lambda text: None)
+        assert dump_of(copy.server, copy.database) == before
+
+
+@MEAL
+async def test_a_manifest_that_is_not_the_archives_changes_nothing(copy: Copy) -> None:
+    copy.server.sql("DROP TABLE zoo.meal CASCADE", copy.database)
+    before = dump_of(copy.server, copy.database)
+    wrong = [CopiedTable(t.name, t.rows, 0, "1:" + "0" * 32) for t in copy.tables]
+    with pytest.raises(RestoreError, match="has other content"):
+        await InPlace(copy.control, copy.database, copy.archive, wrong).run(copy.protect, lambda text: None)
+    assert dump_of(copy.server, copy.database) == before
