@@ -61,9 +61,11 @@ def ended(proxy: Pghold, hold_id: int) -> dict[str, Any]:
 class Zoo:
     """The zoo on one server, behind one proxy with copies; each test gets a database of its own, made from a template."""
 
-    def __init__(self, server: PostgresServer, folder: Path, **environment: str) -> None:
+    def __init__(self, server: PostgresServer, folder: Path, more: str = "", **environment: str) -> None:
         self.server = server
         load_zoo(server, TEMPLATE)
+        if more:
+            server.sql(more, TEMPLATE)
         self.schema_and_data = dump_of(server, TEMPLATE)
         self.sums = asyncio.run(checksums_of(server, TEMPLATE))
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,8 +77,8 @@ class Zoo:
 
     def stop(self) -> None:
         assert self.proxy.stop() == 0
-        for (name,) in self.server.sql("SELECT datname FROM pg_database WHERE datname LIKE 'cell%' OR datname = 'zoo_template'"):
-            self.server.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+        for (name,) in self.server.sql("SELECT quote_ident(datname) FROM pg_database WHERE datname LIKE 'cell%' OR datname = 'zoo_template'"):
+            self.server.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
     def database(self, name: str) -> str:
         """A new one, with the zoo."""

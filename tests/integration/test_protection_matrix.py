@@ -16,12 +16,12 @@ LONG = 'zoo."sixty_three_bytes_long_name_of_a_table_that_goes_up_to_the_limit"'
 
 
 @pytest.fixture(scope="module", params=["18", "15"])
-def zoo(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
+def zoo(request: pytest.FixtureRequest, folder: Path) -> Iterator[Zoo]:
     if request.param == "18":
         server = request.getfixturevalue("postgres18")
     else:
         server = PostgresServer(folder / "pg15-matrix", debian_bindir())
-    made = Zoo(server, tmp_path_factory.mktemp("matrix"))
+    made = Zoo(server, folder / f"matrix-{request.param}")
     yield made
     made.stop()
     if request.param == "15":
