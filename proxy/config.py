@@ -202,7 +202,9 @@ class Settings(BaseSettings):
     scratch: str = Field(
         "", repr=False, description="A server with a role that may create databases, to prove copies in; default: an embedded one."
     )
-    soft_drop: bool = Field(False, description="An approved DROP TABLE or TRUNCATE moves the table into the schema pghold_trash.")
+    soft_drop: bool = Field(
+        False, description="An approved DROP TABLE moves the table into a schema pghold_trash_… instead (docs/undo.md)."
+    )
     soft_drop_days: float = Field(7, gt=0, description="So long it stays there.")
     impact_timeout_s: float = Field(5, gt=0, description="How long the questions about a held statement may take, each.")
     impact_exact_rows: int = Field(1_000_000, ge=0, description="Tables estimated to be smaller are counted exactly.")

@@ -640,7 +640,10 @@ class Core:
         """The open transaction is no block: the next Sync or Query ends it."""
         tracker, gate = self.tracker, self._gate
         if not tracker.requests and not self._open_series:
-            gate.in_block = tracker.transaction_status != IDLE
+            if tracker.transaction_status == IDLE:
+                gate.reset()  # no transaction is open at all
+            else:
+                gate.in_block = True
         return not gate.in_block
 
     def _is_unsure(self) -> bool:
@@ -649,15 +652,16 @@ class Core:
 
     def _must_count(self, held: Held) -> bool:
         """Whether this message could commit rows that are to be counted first."""
+        by_itself = self._commits_by_itself()
         if any(s.transaction in _COMMITS for s in held.judgement.statements):
             return self._gate.active
         if held.kind is not Kind.QUERY:
             return False
-        if self._gate.active and self._commits_by_itself():
+        if self._gate.active and by_itself:
             return True  # a Query commits the series before it as well
         limited = any(s.limits for s in held.judgement.statements)
         alone = all(s.transaction is None for s in held.judgement.statements)  # one that begins a transaction leaves it open
-        return limited and alone and (self._commits_by_itself() or self._is_unsure())
+        return limited and alone and (by_itself or self._is_unsure())
 
     def _wait_and_count(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
         self._held = held
@@ -1097,7 +1101,8 @@ class Core:
     def _finish_refusal(self, held: Held) -> list[Command]:
         """It is on record that it does not run: close what was opened for it, then tell."""
         protection = held.protection
-        if self._asides.in_flight is not None and self._asides.about is held and not isinstance(self._asides.in_flight, Look):
+        unwinds = held.commits or (protection is not None and protection.wrapped)
+        if self._asides.in_flight is not None and (unwinds or not isinstance(self._asides.in_flight, Look)):
             held.stage = Stage.UNWINDING
             return []  # its answer comes first
         if protection is not None and protection.wrapped and self.tracker.transaction_status != IDLE:
@@ -1204,6 +1209,9 @@ class Core:
             self._asides.closed = sight.unbound
         if held is None:
             return []
+        if held.stage is Stage.UNWINDING:
+            held.skipped = held.skipped or bool(look.problem and self.tracker.skipping)
+            return self._finish_refusal(held)
         if look.problem and self.tracker.skipping:
             # The frontend's own series failed with the question, and it has not been told: the held message is what failed.
             error = self._encoded(replies.look_failed(held.judgement, held.hold_id, look.problem))

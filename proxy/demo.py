@@ -92,6 +92,8 @@ class _Demo:
         hold = self.wait_for_hold()
         self.pghold("approve", hold, "--phrase", PHRASE, "--reason", "cards moved to the new service")
         self.finish(client, "NOTICE", "DROP TABLE")
+        if "proven" not in self.pghold("backups", "--hold", hold):
+            raise _Failed("there should be a proven copy of the table")
         client = self.psql('DELETE FROM "Users"', 'SELECT count(*) FROM "Users"')
         hold = self.wait_for_hold()
         self.pghold("deny", hold, "--reason", "the WHERE clause is missing")

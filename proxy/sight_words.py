@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from proxy.impact.words import lines as consequence_lines
+from proxy.impact.words import size as size  # for those who import it from here
+
 Json = Mapping[str, Any]  # any: JSON
 
 _LISTED: Final = 8
@@ -17,6 +20,8 @@ def sight_lines(hold: Json) -> Iterator[tuple[str, str]]:
     impact = hold.get("impact")
     if impact is None:
         return
+    if (consequences := impact.get("consequences")) is not None:
+        yield from consequence_lines(consequences)
     for found in impact["objects"]:
         yield "object", object_line(found)
     if impact["missing"]:
@@ -55,12 +60,3 @@ def some(names: Sequence[str]) -> str:
     """The first few."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError

@@ -159,8 +159,8 @@ class Office:
 
 
 @asynccontextmanager
-async def office(server: PostgresServer, database: str, folder: Path, **settings: Any) -> AsyncIterator[Office]:
-    url = f"postgresql://postgres@127.0.0.1:{server.port}/{database}"
+async def office(server: PostgresServer, database: str, folder: Path, *, user: str = "postgres", **settings: Any) -> AsyncIterator[Office]:
+    url = f"postgresql://{user}@127.0.0.1:{server.port}/{database}"
     given = Settings(upstream=url, data_dir=folder, soft_drop=True, **settings)
     folder.mkdir(parents=True, exist_ok=True)
     clock = SystemClock()

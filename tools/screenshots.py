@@ -34,7 +34,7 @@ def main() -> None:
             (folder / "pghold.toml").write_text(POLICY)
             proxy = Pghold(
                 f"postgresql://127.0.0.1:{server.port}/postgres", "--policy", str(folder / "pghold.toml"), "--log-level", "error",
-                folder=folder / "pghold",
+                folder=folder / "pghold", backups=True, environment={"PGHOLD_BACKUP_MIN_FREE_BYTES": "0"},
             )  # fmt: skip
             try:
                 _take_all(proxy, server)
@@ -55,6 +55,7 @@ def _take_all(proxy: Pghold, server: PostgresServer) -> None:
             _take(browser, proxy, "hold-phone", f"/holds/{holds['update']}", viewport=PHONE)
             _take(browser, proxy, "together", f"/holds/together?ids={holds['together']}")
             _take(browser, proxy, "activity", "/activity")
+            _take(browser, proxy, "backups", "/backups")
     finally:
         for hold in proxy.holds():
             proxy.deny(hold["id"], "the pictures are taken")
@@ -74,6 +75,13 @@ def _take(browser: Browser, proxy: Pghold, name: str, path: str, **options: obje
     print(f"{file.name}: {file.stat().st_size // 1024} KiB", file=sys.stderr)
 
 
+def _copy_all(proxy: Pghold) -> None:
+    """Of each database, proven: the page of the copies is no picture of an empty list."""
+    for database in ("postgres", "shop"):
+        proxy.http.post("/api/v1/backups", json={"database": database}).raise_for_status()
+    wait_for(lambda: [b["proof"] for b in proxy.http.get("/api/v1/backups").json()] == ["equal"] * 2, 60)
+
+
 def _scene(proxy: Pghold, server: PostgresServer) -> tuple[list[Client], dict[str, str]]:
     """An ordinary bad night."""
     build(server)
@@ -87,6 +95,7 @@ def _scene(proxy: Pghold, server: PostgresServer) -> tuple[list[Client], dict[st
     build_shop = ("Cards", "Users", "Orders", "Invoices", "Carts", "Reviews")
     for table in build_shop:
         server.sql(f'CREATE TABLE "{table}" ()', "shop")
+    _copy_all(proxy)
     admin = Http(proxy)
     ana = Http(proxy, operator(admin, "ana"))
     shop = {"dbname": "shop"}

@@ -189,7 +189,7 @@ class Dumper:
             if not table.readable and table.oid not in affected and table.kind in "rpfS":
                 left_out.setdefault(table.oid, "pghold's role may not read it")
         arguments = [
-            str(self._tools.path("pg_dump")), "--format=custom", "--compress=1", f"--snapshot={at.snapshot}", "--no-password", "--verbose",
+            str(self._tools.path("pg_dump")), "--format=custom", "--compress=1", f"--snapshot={at.snapshot}", f"--encoding={at.encoding}", "--no-password", "--verbose",
             f"--lock-wait-timeout={max(1, round(self._lock_timeout_s * 1000))}", "-b" if blobs else "-B",
         ]  # fmt: skip
         arguments += [f"--exclude-table={tables[oid].name}" for oid in left_out if oid in tables]

@@ -50,6 +50,9 @@ from proxy.tasks import Tasks
 
 #: HoldRequest.protocol of an errand's hold: no client waits for it, and none can send it again.
 PROTOCOL: Final = "errand"
+#: At the end a running errand is broken off, and again when it has not ended after so long.
+_STOP_S: Final = 2.0
+_STOP_TRIES: Final = 4
 
 
 class ErrandError(Exception):
@@ -104,6 +107,7 @@ class Work:
         self.order: CopyOrder | None = None
         self._errands = errands
         self._released = False
+        self._commits = False
 
     def progress(self, text: str) -> None:
         """How far it is, for people."""
@@ -126,6 +130,16 @@ class Work:
             # Whatever happens from here on, it ends as one that was released.
             self._released = True
             await self._errands.record_release(self)
+
+    def commits(self) -> None:
+        """Said just before the COMMIT: if the connection is lost from here on, nobody knows what became of it."""
+        self._commits = True
+
+    def is_in_doubt(self, error: BaseException) -> bool:
+        """Whether this error leaves open what was committed: one that the server did not send."""
+        cause = error if isinstance(error, psycopg.Error) else error.__cause__
+        ended = isinstance(cause, psycopg.OperationalError) and (cause.sqlstate is None or cause.sqlstate.startswith(("57P", "08")))
+        return self._commits and ended
 
     @property
     def is_released(self) -> bool:
@@ -194,10 +208,12 @@ class Errands:
 
     async def close(self) -> None:
         """The process stops: what waits is withdrawn, what runs is broken off, and its transaction with it."""
-        for task in (running := self._tasks.running):
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=10)
+        for _ in range(_STOP_TRIES):
+            # More than once: a cancel request that overtakes its query is lost, and then the query is waited for.
+            for task in (running := self._tasks.running):
+                task.cancel()
+            if not running or not (await asyncio.wait(running, timeout=_STOP_S))[1]:
+                return
 
     # --- one errand ---------------------------------------------------------------------------------------------
 
@@ -246,10 +262,11 @@ class Errands:
             raise
         except ProtectError as error:
             outcome = f"no copy could be made, and so it did not run: {error}"
-        except (ErrandError, ControlError, StoreError, AuditError) as error:
-            outcome = str(error)
-        except psycopg.Error as error:
-            outcome = f"{first_line(error)}{f' (SQLSTATE {error.sqlstate})' if error.sqlstate else ''}"
+        except (ErrandError, ControlError, StoreError, AuditError, psycopg.Error) as error:
+            outcome = first_line(error)
+            if work.is_in_doubt(error):
+                await self._in_doubt(work, outcome)
+                return
         except Exception as error:
             # An edge like that around a session: whatever it is, the hold must end, and not as done.
             self._log("errand failed", errand=f"{errand.kind} {hold.id}", error=f"{type(error).__name__}: {error}")
@@ -257,6 +274,11 @@ class Errands:
         finally:
             self._told.pop(hold.id, None)
         await self._end(work, outcome, failed)
+
+    async def _in_doubt(self, work: Work, why: str) -> None:
+        told = f"the connection was lost while it was being committed, so that its outcome is not known: {why}"
+        self._late(self._entry(AuditEvent.ABANDONED, work.errand, work.hold, outcome=told))
+        await self._book.move(work.hold.id, HoldState.ABANDONED, told)
 
     async def _end(self, work: Work, outcome: str, failed: bool) -> None:
         errand, hold = work.errand, work.hold

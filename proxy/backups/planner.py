@@ -79,6 +79,7 @@ class _Found:
     """What the losses of a script come to, as far as they have been looked at."""
 
     oids: set[int] = field(default_factory=set)
+    besides: set[int] = field(default_factory=set)  # of them, those that only foreign keys, triggers and rules reach
     everything: str = ""  # why
     large_objects: bool = False
     definitions: bool = False
@@ -154,7 +155,12 @@ class Planner:
         wanted -= own & before
         if foreign := sorted(tables[o].name for o in found.oids if o in tables and tables[o].kind == "f"):
             raise ProtectError(f"{_listed(foreign)}: the rows of a foreign table lie on another server, and are not copied here")
-        if not found.everything and (image := await self._image(connection, order, losses, tables, found)) is not None:
+        # What has run and waits for its commit: everybody else still sees the rows as they were, and it has locked those that it changed.
+        if (
+            not order.committing
+            and not found.everything
+            and (image := await self._image(connection, order, losses, tables, found)) is not None
+        ):
             return replace(image, detail=replace(_scope_of(image), transaction=transaction))
         with_rows = [tables[o] for o in wanted if tables[o].kind == "r"]
         size = sum(t.bytes for t in with_rows)
@@ -162,10 +168,10 @@ class Planner:
             order.requester.database, bool(found.everything), frozenset(wanted), found.large_objects, False, transaction, losses, bytes=size
         )
         lockable = {o for o in wanted if tables[o].kind in _LOCKABLE}
-        if found.everything:
-            # What its role may not change, a statement does not change; and its role may not lock it either.
-            lockable = await _changeable(connection, order.requester.role, lockable)
-        lock = sorted(tables[o].name for o in lockable)
+        # What its role may not change, a statement changes only by foreign keys and by the code of others; and its role may not lock it either.
+        unsure = lockable if found.everything else lockable & found.besides
+        lockable = lockable - unsure | await _changeable(connection, order.requester.role, unsure)
+        lock = [] if order.committing else sorted(tables[o].name for o in lockable)
         return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=tuple(lock), detail=scope)
 
     async def _reach(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table], found: _Found) -> None:
@@ -183,14 +189,18 @@ class Planner:
                     found.everything = found.everything or f"{volatile[0]}() can change anything"
             case Lost.SCHEMAS:
                 addresses, _ = await in_schemas(connection, [parts_of(n)[-1] for n in loss.names])
-                found.oids |= await dependants(connection, addresses, cascade=True)
+                dropped = await dependants(connection, addresses, cascade=True)
+                found.oids |= dropped
+                found.besides -= dropped
                 found.definitions = found.large_objects = bool(addresses) or found.definitions
             case Lost.OBJECTS:
                 await self._objects(connection, loss, found)
             case Lost.TABLES:
                 roots = await self._named(connection, order, loss, tables)
                 addresses = await relation_addresses(connection, await with_children(connection, roots) if loss.cascade else roots)
-                found.oids |= await dependants(connection, addresses, cascade=loss.cascade)
+                dropped = await dependants(connection, addresses, cascade=loss.cascade)
+                found.oids |= dropped
+                found.besides -= dropped
             case Lost.CONTENT | Lost.ROWS:
                 roots = await self._named(connection, order, loss, tables)
                 await self._content(connection, loss, roots, tables, found)
@@ -209,12 +219,12 @@ class Planner:
     async def _content(self, connection: Connection, loss: Loss, roots: set[int], tables: dict[int, Table], found: _Found) -> None:
         if not roots:
             return
-        reached = await with_children(connection, await behind_views(connection, roots))
+        reached = named = await with_children(connection, await behind_views(connection, roots))
         if loss.kind == "TRUNCATE":
             if loss.cascade:
-                reached = await truncated(connection, reached)
+                reached = named = await truncated(connection, reached)
         elif loss.kind in ("DELETE", "UPDATE", "INSERT", "MERGE", "MERGE DELETE"):
-            reached |= await referencing(connection, reached)
+            reached = reached | await referencing(connection, reached)
         else:
             found.oids |= reached
             return
@@ -228,6 +238,7 @@ class Planner:
             if grown == reached:
                 break
             reached = grown
+        found.besides = (found.besides | (reached - named - found.oids)) - named
         found.oids |= reached
 
     async def _named(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table]) -> set[int]:
@@ -293,7 +304,7 @@ class Planner:
         name = quoted(preview.alias or preview.relation.name)
         listed = ", ".join(f"{name}.{quoted(c)}" for c in columns)
         try:
-            image = preview.select(f"{_origin(name)}, {listed}", relation=table.name, lock=True, values=values)
+            image = preview.select(f"{await _origin(connection, name, family)}, {listed}", relation=table.name, lock=True, values=values)
         except PreviewError:
             return None
         scope = Scope(
@@ -336,15 +347,15 @@ async def refuse_when_used(connection: Connection, database: str) -> None:
     )
     row = await cursor.fetchone()
     if row is not None and row[0]:
-        raise ProtectError(
-            f"{row[0]} other sessions are connected to database {database}, and may write to it while it is copied; end them first"
-        )
+        many = "1 other session is" if row[0] == 1 else f"{row[0]} other sessions are"
+        raise ProtectError(f"{many} connected to database {database}, and may write to it while it is copied; end them first")
 
 
-def _origin(name: str) -> str:
+async def _origin(connection: Connection, name: str, family: Iterable[int]) -> str:
     """The first column of an image: the relation, of a partition its own name; after a look whether values are written so that they can be read.
 
-    How they are written is up to the session's settings, which nobody else sees: a date as 01/02/2003 could be read as two days.
+    How they are written is up to the session's settings, which nobody else sees: a date as 01/02/2003 could be read as two days. The look is a
+    sub-select that refers to nothing, so that it costs the same for any number of rows.
     """
     settings = (
         "pg_catalog.current_setting('DateStyle') OPERATOR(pg_catalog.!~~) 'ISO%'"
@@ -352,14 +363,26 @@ def _origin(name: str) -> str:
         " OR pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 OPERATOR(pg_catalog.<) 1"
         " OR pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.<>) 'UTF8'"
     )
-    problem = "pghold copies rows only from sessions with DateStyle ISO, extra_float_digits 1 or more and client_encoding UTF8"
-    return (
-        f"(SELECT CASE WHEN {settings} THEN pg_catalog.concat('{problem}')::pg_catalog.int4::pg_catalog.text"
-        " ELSE pg_catalog.format('%I.%I', pghold_n.nspname, pghold_c.relname) END"
-        " FROM pg_catalog.pg_class AS pghold_c JOIN pg_catalog.pg_namespace AS pghold_n"
-        " ON pghold_n.oid OPERATOR(pg_catalog.=) pghold_c.relnamespace"
-        f" WHERE pghold_c.oid OPERATOR(pg_catalog.=) {name}.tableoid)"
+    odd = _failing("pghold copies rows only from sessions with DateStyle ISO, extra_float_digits 1 or more and client_encoding UTF8")
+    cursor = await connection.execute(
+        "SELECT c.oid::int8, format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = ANY(%s) AND c.relkind IN ('r', 'f') ORDER BY c.oid",
+        (list(family),),
     )
+    cases = "".join(f" WHEN '{oid}' THEN {_literal(shown)}" for oid, shown in await cursor.fetchall())
+    new = _failing("a partition has come since the copy was planned")
+    return f"CASE WHEN (SELECT {settings}) THEN {odd} ELSE CASE {name}.tableoid{cases} ELSE {new} END END"
+
+
+def _failing(problem: str) -> str:
+    """An expression that fails with this text when it is evaluated, and not before: concat() is no constant to the planner."""
+    return f"pg_catalog.concat('{problem}')::pg_catalog.int4::pg_catalog.text"
+
+
+def _literal(text: str) -> str:
+    """As a string constant, whatever standard_conforming_strings is."""
+    doubled = text.replace("'", "''")
+    return "E'" + doubled.replace("\\", "\\\\") + "'" if "\\" in doubled else f"'{doubled}'"
 
 
 async def _changeable(connection: Connection, role: str, oids: Iterable[int]) -> set[int]:

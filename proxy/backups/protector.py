@@ -33,7 +33,7 @@ from proxy.backups.model import (
     ProtectError,
 )
 from proxy.backups.planner import Planner, Scope, refuse_when_used
-from proxy.backups.reach import Connection, all_tables, held_exclusively
+from proxy.backups.reach import Connection, all_tables, held_exclusively, views_of
 from proxy.backups.seams import OnProgress
 from proxy.backups.vault import Draft, Json, Vault, VaultError
 from proxy.config import Settings
@@ -241,7 +241,7 @@ class VaultProtector:
     async def _dump(self, work: _Order, draft: Draft, at: Moment, role: str, told: _Told) -> Dumped:
         scope, plan = work.scope, work.plan
         tables = await all_tables(at.connection)
-        if gone := scope.oids - tables.keys():
+        if not scope.everything and (gone := scope.oids - tables.keys()):
             raise ProtectError(
                 f"{len(gone)} of the tables to be copied are not there any more: they were changed after the copy was planned"
             )
@@ -253,7 +253,9 @@ class VaultProtector:
             before = self._planner.copied.get(scope.transaction, frozenset()) if scope.transaction else frozenset()
             wanted -= own & before
             skip = [(oid, "locked by this session's transaction") for oid in own - wanted]
-            skip += [(oid, "locked by another session") for oid in others - wanted]
+            skip += [(oid, "locked by another session") for oid in others - own - wanted]
+            locked = [oid for oid, _ in skip]
+            skip += [(oid, "reads a table that is locked") for oid in await views_of(at.connection, locked) if oid not in locked]
         return await self._dumper.dump(
             draft,
             at,

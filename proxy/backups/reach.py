@@ -307,9 +307,9 @@ async def fired(connection: Connection, oids: Iterable[int], tables: dict[int, T
 
 
 async def held_exclusively(connection: Connection, backend_pid: int) -> tuple[set[int], set[int]]:
-    """Relations locked ACCESS EXCLUSIVE in this database: by that process, and by others."""
+    """Relations locked ACCESS EXCLUSIVE in this database: by that process; and by others, or about to be, for who comes later waits behind them."""
     cursor = await connection.execute(
-        "SELECT l.relation::int8, l.pid FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted"
+        "SELECT l.relation::int8, l.pid FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     own: set[int] = set()
@@ -327,6 +327,17 @@ async def transaction_of(connection: Connection, backend_pid: int) -> str:
     )
     row = await cursor.fetchone()
     return str(row[0]) if row is not None else ""
+
+
+async def views_of(connection: Connection, oids: Iterable[int]) -> set[int]:
+    """Views that read these, directly or through others: whoever asks for their definition locks what they read."""
+    return await _oids(
+        connection,
+        "WITH RECURSIVE t(oid) AS (SELECT unnest(%s::oid[]) UNION SELECT r.ev_class FROM t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass"
+        " AND d.refobjid = t.oid AND d.classid = 'pg_rewrite'::regclass JOIN pg_rewrite r ON r.oid = d.objid)"
+        " SELECT t.oid::int8 FROM t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind IN ('v', 'm')",
+        oids,
+    )
 
 
 async def has_large_object_columns(connection: Connection, oids: Iterable[int]) -> bool:

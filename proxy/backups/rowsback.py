@@ -5,11 +5,15 @@ the primary key or another key without NULLs. Each thing that is in the way is a
 left out. Keys are compared by the operators of their own index or constraint, values by their text, which every type has.
 
 Triggers fire as for anybody: to switch them off takes a superuser, and what they would do may be wanted.
+
+Whatever can run code of the table's owner (triggers, checks, domains, casts, generated columns) runs as that owner, not as the role of the
+connection, which may be a superuser's.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, cast
@@ -136,6 +140,7 @@ class RowsBack:
         self._key: Index | None = None
         self._skip = ""
         self._own_parents: list[str] = []
+        self._owner = ""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -155,7 +160,7 @@ class RowsBack:
         self._check_key()
         found = [*self._key_obstacles(), *await self._changes(), *self._unique(indexes), *await self._parents(oid)]
         for conflict, condition in found:
-            count = await self._count(condition)
+            count = await self._count_as_owner(condition) if conflict.kind == "changed" else await self._count(condition)
             if count:
                 told = Conflict(conflict.kind, count, conflict.text.format(n=_rows(count)), conflict.may_skip, conflict.may_overwrite)
                 self.obstacles.append(Obstacle(told, condition))
@@ -175,12 +180,15 @@ class RowsBack:
             raise ErrandError(f"{self.relation} is not there any more: `pghold restore` can put the copy elsewhere")
         oid = int(row["oid"])
         row = await self._one(
-            "SELECT relkind::text AS kind, EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) AS has_children"
+            "SELECT relkind::text AS kind, pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has_role(c.relowner, 'MEMBER') AS may_be,"
+            " EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) AS has_children"
             " FROM pg_catalog.pg_class c WHERE c.oid = %s",
             oid,
         )
         if row["kind"] not in ("r", "p"):
             raise ErrandError(f"{self.relation} is no table any more")
+        # Who may not become the owner has no powers that the owner's code could abuse beyond those that he gave this role.
+        self._owner = str(row["owner"]) if row["may_be"] else ""
         self._inherits = row["kind"] == "r" and bool(row["has_children"])
         return oid
 
@@ -206,10 +214,13 @@ class RowsBack:
             f" SELECT NULL::pg_catalog.text AS {quoted(origin)}, {listed}, false AS {quoted(self._skip)} FROM {self.relation} t WITH NO DATA"
         )
         await self._run(f"ALTER TABLE {_IMAGE} ALTER COLUMN {quoted(self._skip)} SET DEFAULT false")
+        if self._owner:
+            await self._run(f"GRANT SELECT, INSERT, UPDATE ON {_IMAGE} TO {quoted(self._owner)}")
         into = ", ".join(map(quoted, [origin, *wanted]))
         try:
             async with (
                 self._connection.transaction(),
+                self._as_owner(),
                 self._connection.cursor() as cursor,
                 cursor.copy(f"COPY {_IMAGE} ({into}) FROM STDIN".encode()) as copy,
             ):
@@ -366,11 +377,13 @@ class RowsBack:
         """Mark the rows that something is in the way of; return how many are left out."""
         while True:
             marked = 0
-            for condition in (*(o.condition for o in self.obstacles), *self._own_parents):
-                cursor = await self._run(
-                    f"UPDATE {_IMAGE} i SET {quoted(self._skip)} = true WHERE NOT i.{quoted(self._skip)} AND {condition}"
-                )
-                marked += cursor.rowcount
+            for kind, condition in (*((o.conflict.kind, o.condition) for o in self.obstacles), *(("parent", c) for c in self._own_parents)):
+                mark = f"UPDATE {_IMAGE} i SET {quoted(self._skip)} = true WHERE NOT i.{quoted(self._skip)} AND {condition}"
+                if kind == "changed":
+                    async with self._as_owner():
+                        marked += (await self._run(mark)).rowcount
+                else:
+                    marked += (await self._run(mark)).rowcount
             if not marked:
                 # Rows that refer to one that was left out are left out in turn.
                 return await self._count(f"i.{quoted(self._skip)}")
@@ -425,7 +438,10 @@ class RowsBack:
     async def put_back(self, there: int, left_out: int) -> tuple[int, int]:
         """Insert what is gone, set back the `there` rows that are there; (inserted, set). Raises ErrandError when the counts are others."""
         sets, inserts = there > 0 and bool(self.update_sql), there + left_out < self.rows
-        row = await self._one(self.both_sql(sets=sets, inserts=inserts))
+        async with self._as_owner():
+            row = await self._one(self.both_sql(sets=sets, inserts=inserts))
+            # Deferred triggers are the owner's code, too, and would run as whoever commits.
+            await self._run("SET CONSTRAINTS ALL IMMEDIATE")
         inserted, updated = int(row["inserted"]), int(row["updated"]) if sets else there
         if updated != there or inserted + updated + left_out != self.rows:
             raise ErrandError(
@@ -453,6 +469,20 @@ class RowsBack:
             f" inserted AS ({self.insert_sql + ' RETURNING 1' if inserts else nothing})\n"
             "SELECT (SELECT pg_catalog.count(*) FROM inserted) AS inserted, (SELECT pg_catalog.count(*) FROM updated) AS updated"
         )
+
+    @asynccontextmanager
+    async def _as_owner(self) -> AsyncIterator[None]:
+        if not self._owner:
+            yield
+            return
+        await self._run(f"SET LOCAL ROLE {quoted(self._owner)}")
+        yield
+        # Not where it failed: the transaction, or its savepoint, is rolled back, and the role with it.
+        await self._run("SET LOCAL ROLE NONE")
+
+    async def _count_as_owner(self, condition: str) -> int:
+        async with self._as_owner():
+            return await self._count(condition)
 
     # --- asking -------------------------------------------------------------------------------------------------
 

@@ -178,9 +178,15 @@ class Trash:
                 hold = coming.result()
                 coming = asyncio.ensure_future(anext(changes))
                 if hold.state in _ENDED:
-                    await self._settle_all(await self.items.find(hold_id=hold.id, states=[TrashState.PLANNED]))
+                    await self._settle_of(hold.id)
         finally:
             coming.cancel()
+
+    async def _settle_of(self, hold_id: HoldId) -> None:
+        try:
+            await self._settle_all(await self.items.find(hold_id=hold_id, states=[TrashState.PLANNED]))
+        except StoreError as error:
+            self._log("trash not looked at", error=str(error))
 
     async def _sweep(self) -> None:
         try:
@@ -283,6 +289,7 @@ class Trash:
                             f"foreign key {key.name} of {qualified(key.schema, key.table)} cannot be made again: {error}"
                         ) from None
                     skipped.append(key.name)
+            work.commits()
         await self._to(item, TrashState.BACK, BackupState.REMOVED)
         told = f"{len(move.tables)} tables moved back" if len(move.tables) > 1 else "1 table moved back"
         return told + (f"; without the foreign keys {', '.join(skipped)}" if skipped else "")
@@ -333,6 +340,7 @@ class Trash:
             await work.protect(protected)
             async with self._connection(items[0].database, statement_timeout_s=600) as connection, connection.transaction():
                 await connection.execute(script.encode())
+                work.commits()
             for item in items:
                 await self._to(item, TrashState.PURGED, BackupState.REMOVED)
             return f"{sum(len(i.move.tables) for i in items)} tables dropped for good"

@@ -197,6 +197,7 @@ class Undo:
                 await work.release()
             work.progress("putting the rows back")
             inserted, updated = await back.put_back(there, left_out)
+            work.commits()
             await connection.commit()
         done = [f"{n:,} rows {what}" for n, what in ((inserted, "inserted again"), (updated, "set back"), (left_out, "left out")) if n]
         return ", ".join(done) or "no rows were in the copy"

@@ -119,11 +119,16 @@ class Draft:
         async def compressed() -> AsyncIterator[bytes]:
             nonlocal rows
             packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+            pile = bytearray()  # a server sends each row by itself, and a turn of another thread costs more than a row
             async for piece in source:
                 rows += piece.count(b"\n")
-                if out := await asyncio.to_thread(packer.compress, piece):
-                    yield out
-            yield packer.flush()
+                pile += piece
+                if len(pile) >= _READ_BYTES:
+                    out = await asyncio.to_thread(packer.compress, bytes(pile))
+                    pile.clear()
+                    if out:
+                        yield out
+            yield await asyncio.to_thread(lambda: packer.compress(bytes(pile)) + packer.flush())
 
         kept = await self.take(ROWS, compressed())
         return kept, rows

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import audit, backups, check, doctor, holds, notify, operator, recover, restore, run, undo
+from proxy.cli import audit, backups, check, doctor, health, holds, notify, operator, recover, restore, run, schema, undo
 
 app = typer.Typer(
     name="pghold",
@@ -38,6 +38,8 @@ holds.add_to(app)
 audit.add_to(app)
 check.add_to(app)
 doctor.add_to(app)
+health.add_to(app)
+schema.add_to(app)
 operator.add_to(app)
 notify.add_to(app)
 recover.add_to(app)

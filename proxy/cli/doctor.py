@@ -8,9 +8,11 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from proxy.health.as_json import check_as_json
 
 if TYPE_CHECKING:
     from proxy.config import Settings
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `state` is ok, note (works, but look at it) or bad."""
+    """One thing that was looked at. `state` is ok, note (works, but look at it, or it could not be looked at) or bad; `fix`: lines."""
 
     what: str
     state: str
     text: str
+    fix: str = ""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,9 +40,9 @@ def doctor(
     data_dir: Annotated[Path | None, typer.Option(help="[default: ~/.local/share/pghold]", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
 ) -> None:
-    """Check configuration and policy, the data directory, the audit log and the way to the server.
+    """Check configuration and policy, files and programs, the audit log, the server, and ways around pghold; say how to mend each.
 
-    Exits 0 when all is well, 1 when something is bad, 2 when the configuration cannot be read (with file, key and expected form).
+    While pghold runs on this data directory its own checks are shown; else the server is asked directly. Exits 0 when all is well, 1 when something is bad, 2 when the configuration cannot be read (with file, key and expected form).
     """
     from proxy.cli.render import terminal, visible
     from proxy.config import load
@@ -52,14 +55,24 @@ def doctor(
             print(json.dumps(asdict(finding), ensure_ascii=False))
         else:
             colour = {"ok": "green", "note": "yellow", "bad": "bold red"}[finding.state]
-            out.print(f"[{colour}]{finding.state:<5}[/]{finding.what:<12}", end="")
+            out.print(f"[{colour}]{finding.state:<5}[/]{finding.what:<17}", end="")
             out.print(visible(finding.text, False), markup=False, soft_wrap=True)
+            for line in finding.fix.splitlines() if finding.state != "ok" else ():
+                out.print(f"{'':<22}{visible(line, False)}", style="dim", markup=False, soft_wrap=True)
     if any(f.state == "bad" for f in found):
         raise typer.Exit(1)
 
 
 def _look(settings: Settings) -> Iterator[Finding]:
-    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_configuration, _policy, _notifications, _data_dir, _audit, _server)
+    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _configuration,
+        _policy,
+        _notifications,
+        _data_dir,
+        _audit,
+        _files,
+        _server,
+    )
     for look in looks:
         yield from look(settings)
 
@@ -130,6 +143,11 @@ def _audit(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
+    running = _running(settings)
+    if running is not None:
+        yield Finding("running", "ok", "pghold runs on this data directory; what follows are its checks")
+        yield from map(_finding, running)
+    yield from _asked(settings, running is not None)
     server = settings.server
     if server is None:
         yield Finding("server", "ok", "embedded PostgreSQL 18, started by pghold run")
@@ -145,3 +163,42 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("server", "bad", f"{server}: {error.strerror or error}")
     else:
         yield Finding("server", "ok", f"{server} takes connections")
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    from proxy.health.setup import files
+
+    yield from map(_finding, map(check_as_json, files(settings)))
+
+
+def _running(settings: Settings) -> list[dict[str, Any]] | None:
+    """The checks of the pghold on the data directory; None when none runs there, or it does not answer."""
+    from proxy.cli.client import Client, ClientError
+    from proxy.config import CONSOLE_FILE
+
+    try:
+        console = (settings.data_dir / CONSOLE_FILE).read_text().strip()
+        token = os.environ.get("PGHOLD_TOKEN") or (settings.data_dir / "operator.token").read_text().strip()
+        report = Client(console, token).request("GET", "/health")
+        return [*report["checks"], *report["access"]]
+    except (OSError, ClientError, KeyError, TypeError):
+        return None
+
+
+def _asked(settings: Settings, running: bool) -> Iterator[Finding]:
+    import asyncio
+
+    from proxy.health.model import Check
+    from proxy.health.setup import control_of, on_server, targets
+
+    async def ask() -> list[Check]:
+        control = control_of(settings)
+        there = await on_server(settings, control, running=running) if control is not None else []
+        return [*there, *await targets(settings)]
+
+    yield from map(_finding, map(check_as_json, asyncio.run(ask())))
+
+
+def _finding(check: dict[str, Any]) -> Finding:
+    state = {"ok": "ok", "fail": "bad"}.get(check["state"], "note")
+    return Finding(check["id"], state, check["text"], check["fix"])

@@ -10,11 +10,14 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from proxy.backups.commands import back_again
+from proxy.backups.errands import ErrandError, ErrandRefusedError
+from proxy.backups.giveback import Wish
 from proxy.backups.keeper import BusyError, words_of
 from proxy.backups.manifests import files_of
 from proxy.backups.model import Backup, BackupId, BackupState, CopyKind, Proof, ProtectError
 from proxy.backups.overview import Overview, overview
 from proxy.backups.reproof import PROVABLE
+from proxy.console.api_undo import address_of
 from proxy.console.signin import NotAllowedError, SignIn, require
 from proxy.console.views import Views
 from proxy.control import ControlError
@@ -63,6 +66,7 @@ class BackupPages:
         router.add_api_route("/backups/take", self._take, methods=["POST"])
         router.add_api_route("/backups/{backup_id:int}", self._one, methods=["GET"])
         router.add_api_route("/backups/{backup_id:int}/verify", self._verify, methods=["POST"])
+        router.add_api_route("/backups/{backup_id:int}/restore", self._restore, methods=["POST"])
         return router
 
     async def _list(
@@ -161,6 +165,30 @@ class BackupPages:
         except ProtectError as error:
             return await self._show_one(request, backup.id, error=str(error), status=422)
         return RedirectResponse(f"/backups/{backup_id}", 303)
+
+    async def _restore(
+        self,
+        request: Request,
+        backup_id: int,
+        how: Annotated[str, Form(pattern="^(place|into|schema)$")],
+        name: Annotated[str, Form(max_length=63)] = "",
+        reason: Annotated[str, Form(max_length=4000)] = "",
+    ) -> Response:
+        """Opens a hold, which somebody has to approve."""
+        visitor = await self._signin.changing(request)
+        if not visitor.operator.role.may_decide:
+            raise NotAllowedError(f"the role {visitor.operator.role} may not do that")
+        backup = await self._services.backups.get(BackupId(backup_id))
+        if how != "place" and not name.strip():
+            return await self._show_one(request, backup.id, error="give the name of the database, or of the new schema", status=422)
+        wish = Wish(name.strip() if how == "into" else "", name.strip() if how == "schema" else "", ())
+        try:
+            hold = await self._services.restores.submit(backup_id, wish, visitor.operator, reason=reason, client_addr=address_of(request))
+        except ErrandRefusedError as error:
+            raise NotAllowedError(str(error)) from None
+        except (ErrandError, ProtectError, ControlError) as error:
+            return await self._show_one(request, backup.id, error=str(error), status=422)
+        return RedirectResponse(f"/holds/{hold.id}", 303)
 
 
 def _is_provable(backup: Backup) -> bool:

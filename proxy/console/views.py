@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from importlib.resources import files
@@ -15,6 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from proxy.console.script import one_line, plain
 from proxy.console.sessions import Visitor
 from proxy.holds_json import iso
+from proxy.impact.model import Consequences
+from proxy.impact.words import Figure, blocked_line, figures, percent, some
 from proxy.model import Hold
 from proxy.services import Services
 from proxy.sight_words import size
@@ -31,6 +34,7 @@ class Views:
             loader=PackageLoader("proxy.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self._jinja.filters.update(plain=plain, line=one_line, flat=flat, iso=iso, ago=self._ago, span=span, size=size, number=number)
+        self._jinja.filters.update(figures=_figures, percent=percent, some=some, blocked=lambda b: blocked_line(asdict(b)))
         self._jinja.globals.update(
             version=version("pghold"),
             # Browsers may keep a static file for ever: its name changes with its content.
@@ -58,6 +62,10 @@ class Views:
             **values,
         )
         return HTMLResponse(html, status)
+
+
+def _figures(consequences: Consequences) -> list[Figure]:
+    return figures(asdict(consequences))
 
 
 def flat(script: str) -> str:

@@ -36,26 +36,26 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def disk(settings: Settings) -> tuple[Check, int | None]:
-    """Room for copies and for the audit log; and the free bytes for copies."""
+def disk(settings: Settings) -> Check:
+    """Room for copies and for the audit log."""
     try:
         for_copies, for_data = free_bytes(settings.backup_folder), free_bytes(settings.data_dir)
     except OSError as error:
-        return Check("disk", UNKNOWN, f"the disk could not be asked: {error.strerror}"), None
+        return Check("disk", UNKNOWN, f"the disk could not be asked: {error.strerror}")
     least = settings.backup_min_free_bytes
     fix = "Remove old copies (backup_keep_days, backup_keep_bytes), or give backup_dir a larger disk."
     copies = settings.backup_before_danger or bool(settings.backup_schedule)
     if for_data < _DATA_FAIL_BYTES:
         text = f"{size(for_data)} are free in {settings.data_dir}: without room for the audit log dangerous statements are refused"
-        return Check("disk", FAIL, text, "Make room there, or move data_dir."), for_copies
+        return Check("disk", FAIL, text, "Make room there, or move data_dir.")
     if copies and for_copies < least:
         text = f"{size(for_copies)} are free for copies in {settings.backup_folder}, {size(least)} must stay free: none can be made"
-        return Check("disk", FAIL, text, fix), for_copies
+        return Check("disk", FAIL, text, fix)
     if copies and for_copies < 2 * least:
-        return Check("disk", WARN, f"{size(for_copies)} are free for copies, {size(least)} must stay free", fix), for_copies
+        return Check("disk", WARN, f"{size(for_copies)} are free for copies, {size(least)} must stay free", fix)
     if for_data < _DATA_WARN_BYTES:
-        return Check("disk", WARN, f"{size(for_data)} are free in {settings.data_dir}", "Make room there."), for_copies
-    return Check("disk", OK, f"{size(for_copies)} are free for copies"), for_copies
+        return Check("disk", WARN, f"{size(for_data)} are free in {settings.data_dir}", "Make room there.")
+    return Check("disk", OK, f"{size(for_copies)} are free for copies")
 
 
 def longest_wait(schedule: str, now: datetime) -> timedelta:
@@ -87,7 +87,7 @@ async def copies(settings: Settings, backups: SqlBackups, database: str, now: da
         elif proven is not None:
             ages.append(f"{name}: {_span(age)} old")
     if late:
-        fix = "Look why on the Backups page, or with: pghold backups list; make one: pghold backups create"
+        fix = "Look why on the Backups page, or with: pghold backups list; make one: pghold backups take"
         return Check("backups", FAIL, f"{'; '.join(late)}; two intervals are {_span(limit)}", fix)
     return Check("backups", OK, f"last proven copies: {', '.join(ages)}" if ages else "the first copy on schedule is not due yet")
 

@@ -38,7 +38,6 @@ class HealthMetrics(Collector):
             ("pghold_server_slot_bytes", "Most write-ahead log that a replication slot keeps.", measured.slot_bytes),
             ("pghold_server_clock_offset_seconds", "The server's clock against pghold's; positive: ahead.", measured.clock_s),
             ("pghold_bypass_sessions", "Sessions of the server that did not come through pghold.", measured.bypass_sessions),
-            ("pghold_backup_free_bytes", "Free where copies are kept.", measured.free_bytes),
         ):
             family = GaugeMetricFamily(name, text)
             if value is not None:

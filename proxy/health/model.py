@@ -88,7 +88,6 @@ class Measured:
     slot_bytes: int | None = None
     bypass_sessions: int | None = None
     tables: dict[str, int] = field(default_factory=dict)
-    free_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

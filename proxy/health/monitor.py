@@ -103,7 +103,7 @@ class HealthMonitor:
         self._databases: dict[str, None] = {}
         self._roles: dict[str, None] = {}
         self._replicas: set[str] = set()
-        self._access: tuple[float, tuple[Check, ...]] = (0.0, ())
+        self._access: tuple[float, int, tuple[Check, ...]] = (0.0, 0, ())
         self._told: dict[str, datetime] = {}
         self._told_bypass: dict[tuple[str, str], float] = {}
         self._wake = asyncio.Event()
@@ -166,8 +166,7 @@ class HealthMonitor:
             checks, measured, bypassers = await self._look_at_server()
             checks += await self._look_around(measured)
             checks += [check for source in self.extra if (check := source()) is not None]
-            disk, free = await asyncio.to_thread(local.disk, self._settings)
-            checks.append(disk)
+            checks.append(await asyncio.to_thread(local.disk, self._settings))
             checks = self._with_own_clock(checks)
             now = self._clock.now()
             before = {c.id: c for c in self.report.checks}
@@ -175,9 +174,9 @@ class HealthMonitor:
             self.report = Report(
                 now,
                 tuple(_since(c, before.get(c.id), now) for c in checks),
-                self._access[1],
+                self._access[2],
                 bypassers or (),
-                replace(measured, free_bytes=free, bypass_sessions=None if bypassers is None else len(bypassers)),
+                replace(measured, bypass_sessions=None if bypassers is None else len(bypassers)),
             )
             self._tell_changes(before, first)
             self._tell_bypass(bypassers or ())
@@ -233,10 +232,11 @@ class HealthMonitor:
             measured = replace(measured, tables=found)
         async with _asking(checks, "critical-tables"):
             checks.append(await self._look_at_critical(connection))
-        if not self._access[1] or time.monotonic() - self._access[0] > _ACCESS_S:
+        if not self._access[2] or self._access[1] != len(self._roles) or time.monotonic() - self._access[0] > _ACCESS_S:
             with suppress(psycopg.Error):
+                roles = len(self._roles)
                 access = await bypass.access(connection, about, list(self._roles), self._settings.bypass_allowed_roles)
-                self._access = (time.monotonic(), access)
+                self._access = (time.monotonic(), roles, access)
         return checks, measured, bypassers
 
     def _processes(self) -> set[int]:

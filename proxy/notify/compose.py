@@ -11,6 +11,7 @@ from typing import Final
 from policy.catalogue import severity_of
 from policy.judgement import Judgement
 from proxy.backups.alarm import Alarm, AlarmKind
+from proxy.backups.commands import back_command
 from proxy.console.views import span, title_of
 from proxy.holds_json import Json, hold_as_json, iso
 from proxy.model import Hold, HoldState, Requester
@@ -86,8 +87,8 @@ def protected(hold: Hold, now: datetime) -> Message | None:
         return None
     subject = f"Copied: {cut(copy.text, 60)}, before {_title(hold)} in {_where(hold)}"
     said = [f"Approved by {name(decision.operator)}: {cut(decision.reason, REASON_CHARACTERS)}"]
-    if copy.backup_id:
-        said.append(f"To bring it back: pghold restore {hold.id}")
+    if command := back_command(copy.kind, int(hold.id)):
+        said.append(f"To bring it back: {command}")
     return _about(hold, Topic.PROTECTED, subject, now, [*_copy(hold), *said])
 
 

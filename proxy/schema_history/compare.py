@@ -60,7 +60,7 @@ def columns(ddl: str) -> Iterator[tuple[str, str]]:
     """(name as written, the rest) of each column of a CREATE TABLE as pg_dump writes it."""
     inside = False
     for line in ddl.splitlines():
-        if line.startswith("CREATE ") and line.endswith("("):
+        if not inside and line.endswith("("):
             inside = True
         elif inside and line.startswith(")"):
             return

@@ -20,9 +20,15 @@ _LIMIT_BYTES: Final = 256 << 20
 _HEADER: Final = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*?); Owner: ?(?P<owner>.*)$"
 )
+#: Of pg_dump's text, what can have any characters in it: names and bodies may look like the head of an object, and are none.
+_TOKEN: Final = re.compile(
+    r"""(?P<comment>^--[^\n]*)|--[^\n]*|\b[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
+    r"""(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
+    re.DOTALL | re.MULTILINE,
+)
 #: Not the same from one run, or one version of pg_dump, to the next; or only of use for restoring.
 _NOISE: Final = re.compile(
-    r"^(\\(un)?restrict( |$)|-- (Dumped|Started|Completed) |SET [a-z_]+ = |SELECT pg_catalog\.set_config\('search_path')"
+    r"^(\\(un)?restrict( |$)|-- (Dumped|Started|Completed|PostgreSQL database dump)|SET [a-z_]+ = |SELECT pg_catalog\.set_config\('search_path')"
 )
 #: Of USER MAPPING, SERVER and the like: options whose values are secrets.
 _SECRET: Final = re.compile(r"(?i)\b(\w*(?:password|passwd|secret|token|passfile|sslkey|api_?key)\w*\s*'?\s*[= ]\s*)'(?:[^']|'')*'")
@@ -76,16 +82,16 @@ async def dump(settings: Settings, control: Control, database: str) -> str:
 
 def objects(text: str) -> list[SchemaObject]:
     """What pg_dump wrote, object by object, sorted by schema, name and type, whatever the order and the version of pg_dump."""
+    starts = [(m, h) for m in _TOKEN.finditer(text) if m.lastgroup == "comment" and (h := _HEADER.fullmatch(m.group())) is not None]
+    if not starts:
+        return []
+    ends = [m.start() for m, _ in starts[1:]] + [len(text)]
     found: list[SchemaObject] = []
-    header: re.Match[str] | None = None
-    body: list[str] = []
-
-    def end() -> None:
-        if header is None:
-            return
+    for (match, header), end in zip(starts, ends, strict=True):
         kind = header["type"]
-        lines = [line.rstrip() for line in body if not _NOISE.match(line)]
-        while lines and lines[-1] in ("", "--"):
+        lines = text[match.end() : end].split("\n")
+        # What is set for the next object, and the end of it all; inside an object nothing is noise.
+        while lines and (lines[-1] in ("", "--") or _NOISE.match(lines[-1])):
             lines.pop()
         while lines and lines[0] in ("", "--"):
             lines.pop(0)
@@ -94,17 +100,6 @@ def objects(text: str) -> list[SchemaObject]:
             ddl = _SECRET.sub(r"\1'…'", ddl)
         schema = "" if header["schema"] == "-" else header["schema"]
         found.append(SchemaObject(kind, schema, header["name"], header["owner"], ddl))
-
-    for line in text.splitlines():
-        match = _HEADER.match(line)
-        if match is not None:
-            end()
-            header, body = match, []
-        elif line.startswith("-- PostgreSQL database dump"):
-            continue
-        elif header is not None:
-            body.append(line)
-    end()
     return sorted(found, key=lambda o: (o.schema, o.name, o.kind, o.ddl))
 
 

@@ -86,6 +86,7 @@ class SchemaHistory:
         self._databases: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._looked_at: float | None = None
         self.store = SchemaStore(settings.data_dir / "schema")
         self.drift: dict[str, SchemaVersion] = {}
         self.problems: dict[str, str] = {}
@@ -222,14 +223,17 @@ class SchemaHistory:
             seen = pending.last if pending is not None else 0.0
             try:
                 found = await self._take(database, pending)
-            except (DumpError, OSError, UnknownVersionError) as error:
-                self.problems[database] = str(error)
+            except Exception as error:
+                # Whatever it was: it is unknown now, and the next look is made all the same.
+                expected = isinstance(error, DumpError | OSError | UnknownVersionError)
+                self.problems[database] = str(error) if expected else f"{type(error).__name__}: {error}"
                 _log.warning("schema not kept", database=database, error=str(error))
                 if pending is not None and not was_open:
                     # Tried again with the next DDL, or within the hour; what passed still explains what will be found.
                     pending.taken = True
                 return None
             self.problems.pop(database, None)
+            self._looked_at = time.monotonic()
             if pending is not None and not was_open and pending.last == seen:
                 self._pending.pop(database, None)
                 self._keep_pending()
@@ -284,6 +288,8 @@ class SchemaHistory:
             return Check(
                 "schema-drift", HealthState.UNKNOWN, f"the schema cannot be read: {'; '.join(told)}", "See docs/schema.md for the grants."
             )
+        if self._looked_at is None or time.monotonic() - self._looked_at > 2 * _REGULAR_S:
+            return Check("schema-drift", HealthState.UNKNOWN, "the schema was not looked at lately")
         return Check("schema-drift", HealthState.OK, "every change of the schema passed through pghold")
 
     async def accept(self, operator: str) -> int:

@@ -18,7 +18,7 @@ from tests.servers import Pghold, PostgresServer, wait_for
 #: "{hold}" and "{ids}" stand for those that wait.
 PAGES = (
     "/holds", "/holds?q=nothing", "/holds?state=all", "/holds/{hold}", "/holds/{ended}", "/holds/together?ids={ids}", "/sessions", "/activity",
-    "/audit", "/policy", "/backups", "/health", "/people", "/account", "/account/browsers", "/rules/drop-table", "/nowhere",
+    "/audit", "/policy", "/backups", "/schema", "/health", "/people", "/account", "/account/browsers", "/rules/drop-table", "/nowhere",
 )  # fmt: skip
 NARROW = {"width": 360, "height": 740}
 

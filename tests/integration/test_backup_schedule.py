@@ -85,7 +85,15 @@ async def night(server: PostgresServer, folder: Path, **settings: Any) -> AsyncI
         return await scheduled_databases(given, control)
 
     keeper = Keeper(
-        given, register, record, clock, databases=databases, alarm=alarms.append, log=print, spawn=tasks.spawn, load=lambda: 0.0
+        given,
+        register,
+        record,
+        clock,
+        databases=databases,
+        alarm=alarms.append,
+        log=lambda *_, **__: None,
+        spawn=tasks.spawn,
+        load=lambda: 0.0,
     )
     spawn: Callable[[Coroutine[None, None, None], str], object] = tasks.spawn
 
@@ -100,7 +108,7 @@ async def night(server: PostgresServer, folder: Path, **settings: Any) -> AsyncI
         registry=metrics.registry,
         spawn=spawn,
         plan_trash=no_trash,
-        log=print,
+        log=lambda *_, **__: None,
     )
     log: Any = None
     furnish(keeper, copies, log)

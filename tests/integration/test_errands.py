@@ -138,7 +138,7 @@ async def test_a_stop_withdraws_what_waits_and_breaks_off_what_runs(at: Office) 
     runs = await at.errands.submit(errand(at, run=endless), ANA)
     await at.book.decide(runs.id, Decision(True, "ana", "go", runs.created_at))
     await running.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await at.errands.close()
     assert (await at.book.get(waits.id)).state is HoldState.WITHDRAWN
     ended = await at.book.get(runs.id)
@@ -152,6 +152,25 @@ async def test_a_process_that_died_leaves_them_abandoned(at: Office) -> None:
     # As the next process finds the store.
     assert [h.id for h in await at.book.recover()] == [hold.id]
     assert (await at.book.get(hold.id)).state is HoldState.ABANDONED
+
+
+async def test_a_connection_lost_at_the_commit_leaves_it_in_doubt(at: Office) -> None:
+    at.sql(
+        "DROP TABLE IF EXISTS public.fatal; CREATE TABLE public.fatal (id int);"
+        "CREATE OR REPLACE FUNCTION public.die() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); RETURN NULL; END';"
+        "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON public.fatal DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.die()"
+    )
+
+    async def run(work: Work) -> str:
+        async with at.control.connection("postgres", read_only=False) as connection, connection.transaction():
+            await connection.execute("INSERT INTO public.fatal VALUES (1)")
+            work.commits()
+        return "never"
+
+    ended = await at.approve(await at.errands.submit(errand(at, run=run), ANA))
+    assert ended.state is HoldState.ABANDONED
+    assert "not known" in str(ended.outcome)
 
 
 async def test_what_destroys_must_ask_for_its_copy_first(at: Office) -> None:

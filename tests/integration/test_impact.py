@@ -62,7 +62,7 @@ def make(server: PostgresServer) -> None:
     server.sql("DROP DATABASE IF EXISTS shop WITH (FORCE)")
     server.sql("CREATE DATABASE shop")
     with server.connect("shop") as link:
-        link.execute(TABLES)  # type: ignore[call-overload]
+        link.execute(TABLES)
 
 
 @pytest.fixture(scope="module")

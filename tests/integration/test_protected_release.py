@@ -152,3 +152,51 @@ def test_switched_off_is_said_at_the_start(postgres18: PostgresServer, tmp_path:
         assert made.metric("pghold_copies_before_danger") == 0
     finally:
         made.stop()
+
+
+def test_a_database_is_dropped_after_its_copy(proxy: Pghold, postgres18: PostgresServer) -> None:
+    postgres18.sql("DROP DATABASE IF EXISTS doomed")
+    postgres18.sql("CREATE DATABASE doomed")
+    postgres18.sql("CREATE TABLE t AS SELECT generate_series(1, 7) AS i", "doomed")
+    with postgres18.connect("doomed"):
+        refused = Statement(proxy, "DROP DATABASE doomed WITH (FORCE)")
+        assert approved(proxy, refused)["state"] == "denied"
+        assert refused.error is not None
+        assert "other session is connected" in str(refused.error)
+    statement = Statement(proxy, "DROP DATABASE doomed")
+    hold = approved(proxy, statement)
+    assert statement.error is None
+    assert "7 rows" in hold["backup"]["text"]
+    assert postgres18.sql("SELECT 1 FROM pg_database WHERE datname = 'doomed'") == []
+
+
+def test_a_copy_that_is_not_proven_first_is_proven_afterwards(postgres18: PostgresServer, tmp_path: Path) -> None:
+    postgres18.sql("DROP DATABASE IF EXISTS later WITH (FORCE)")
+    postgres18.sql("CREATE DATABASE later")
+    postgres18.sql("CREATE TABLE t AS SELECT generate_series(1, 7) AS i", "later")
+    made = Pghold(
+        f"postgresql://postgres@127.0.0.1:{postgres18.port}/later",
+        folder=tmp_path,
+        backups=True,
+        environment={"PGHOLD_BACKUP_MIN_FREE_BYTES": "0", "PGHOLD_BACKUP_SCHEDULE": "", "PGHOLD_BACKUP_PROVE_FIRST_BYTES": "0"},
+    )
+    try:
+        problem: list[psycopg.Error] = []
+
+        def drop() -> None:
+            try:
+                with made.connect("later") as connection:
+                    connection.execute("DROP TABLE t")
+            except psycopg.Error as error:
+                problem.append(error)
+
+        client = threading.Thread(target=drop, daemon=True)
+        client.start()
+        hold = made.wait_for_hold()
+        made.approve(hold["id"])
+        client.join(30)
+        assert not problem
+        wait_for(lambda: made.http.get("/api/v1/backups/1").json()["proof"] == "equal", 30)
+    finally:
+        assert made.stop() == 0
+        postgres18.sql("DROP DATABASE later WITH (FORCE)")

@@ -168,7 +168,7 @@ def test_rows_are_not_copied_from_a_session_that_writes_values_in_its_own_way(
 def test_a_database_is_copied_whole_before_it_is_dropped(server: PostgresServer, database: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with workshop(server, tmp_path) as shop, session(shop, "postgres") as held:
-            with server.connect(database), pytest.raises(ProtectError, match="1 other sessions are connected"):
+            with server.connect(database), pytest.raises(ProtectError, match="1 other session is connected"):
                 await held.run("DROP DATABASE shop")
             await held.run("DROP DATABASE shop")
             found = await kept(shop)
@@ -217,13 +217,19 @@ def test_nobody_writes_between_copy_and_destruction(server: PostgresServer, data
 
 def test_a_session_that_has_locked_other_tables_does_not_stop_its_own_copy(server: PostgresServer, database: str, tmp_path: Path) -> None:
     async def run() -> None:
-        async with workshop(server, tmp_path) as shop, session(shop, database) as held:
+        async with workshop(server, tmp_path, backup_timeout_s=20) as shop, session(shop, database) as held:
             await held.begin()
+            # To ask for the definition of a view is to lock what it reads, and pg_dump has no time limit for that.
+            server.sql("CREATE VIEW others AS SELECT * FROM other; CREATE VIEW more AS SELECT * FROM others", database)
             await held.connection.execute("ALTER TABLE other ADD x int")
             await held.run("DROP TABLE lone")
             found = await kept(shop)
             assert found["counts"]["public.lone"] == 1000
-            assert [x for x in found["manifest"]["left_out"] if "other" in x] == ['"public"."other": locked by this session\'s transaction']
+            assert found["manifest"]["left_out"] == [
+                '"public"."more": reads a table that is locked',
+                '"public"."other": locked by this session\'s transaction',
+                '"public"."others": reads a table that is locked',
+            ]
             # What the transaction has changed itself cannot be read any more.
             with pytest.raises(ProtectError, match="changed by this session's open transaction"):
                 await held.run("DROP TABLE other")
@@ -324,5 +330,112 @@ def test_a_manifest_says_who_and_what(server: PostgresServer, database: str, tmp
             with pytest.raises(VaultError, match="SHA-256"):
                 async with shop.vault.open(backup):
                     pass
+
+    asyncio.run(run())
+
+
+def test_somebody_who_waits_for_another_table_does_not_stop_a_copy(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with workshop(server, tmp_path, backup_lock_timeout_s=1) as shop, session(shop, database) as held:
+            with server.connect(database) as reader:
+                reader.execute("BEGIN; SELECT count(*) FROM other")
+
+                def alter() -> None:
+                    with server.connect(database) as connection:
+                        connection.execute("ALTER TABLE other ADD y int")
+
+                waiter = asyncio.ensure_future(asyncio.to_thread(alter))
+                while not server.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'other'::regclass", database):
+                    await asyncio.sleep(0.02)
+                await held.run("DROP TABLE lone")
+                reader.execute("COMMIT")
+                await waiter
+            assert (await shop.last()).rows == 1000
+
+    asyncio.run(run())
+
+
+def test_an_application_s_role_and_a_control_role_that_only_reads(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    for role in ("app LOGIN", "reader LOGIN IN ROLE pg_read_all_data, pg_monitor BYPASSRLS"):
+        server.sql(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN END $$")
+    server.sql("CREATE SCHEMA mine AUTHORIZATION app", database)
+    server.sql(
+        "SET ROLE app; CREATE TABLE mine.a (i int, tenant text); INSERT INTO mine.a SELECT g, 'x' FROM generate_series(1, 20) g;"
+        " ALTER TABLE mine.a ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON mine.a USING (tenant = 'y'); CREATE TABLE mine.b AS SELECT * FROM mine.a",
+        database,
+    )
+
+    async def run() -> None:
+        async with workshop(server, tmp_path, role="reader") as shop, session(shop, database, "app") as held:
+            plan, _ = await held.run("DELETE FROM mine.a WHERE i = 1")
+            assert plan.kind is CopyKind.DUMP  # the rows that a policy hides are nobody's to count
+            plan, _ = await held.run("DELETE FROM mine.b WHERE i < 4")
+            assert plan.kind is CopyKind.ROWS
+            plan, _ = await held.run("DO $$ BEGIN DELETE FROM mine.b; END $$")
+            assert plan.lock == ('"mine"."a"', '"mine"."b"')  # nothing that it may not change
+            found = await kept(shop)
+            assert found["counts"]["public.lone"] == 1000
+            await held.run("DROP SCHEMA mine CASCADE")
+            assert {t["name"] for t in (await kept(shop))["manifest"]["tables"]} == {'"mine"."a"', '"mine"."b"'}
+            assert found["manifest"]["restore_point"] == ""
+            assert (await shop.backups.find())[0].state is BackupState.DONE
+
+    asyncio.run(run())
+
+
+def test_databases_in_other_encodings(server: PostgresServer, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with workshop(server, tmp_path) as shop:
+            for encoding, value in (("LATIN1", "chr(228)"), ("SQL_ASCII", "convert_from('\\xe4ff', 'SQL_ASCII')")):
+                server.sql("DROP DATABASE IF EXISTS coded WITH (FORCE)")
+                server.sql(f"CREATE DATABASE coded ENCODING {encoding} TEMPLATE template0 LOCALE 'C'")
+                server.sql(f"CREATE TABLE t AS SELECT {value} AS v", "coded")
+                async with session(shop, "coded") as held:
+                    await held.run("TRUNCATE t")
+                    assert (await shop.last()).rows == 1
+                    assert shop.vault.manifest((await shop.last()).folder)["encoding"] == encoding
+                server.sql("DROP DATABASE coded")
+
+    asyncio.run(run())
+
+
+def test_hostile_names(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    names = ['a"b', "a'b", "a\\b", "a b;--", "a.b", "*", "?", "$1", "%s{}", "ä" * 31, "x" * 63, "select", "\u202eevil", "a\tb\nc", "[a-z]+"]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    for name in quoted:
+        server.sql(f"CREATE SCHEMA {name}; CREATE TABLE {name}.{name} AS SELECT 1 AS {name}", database)
+
+    async def run() -> None:
+        async with workshop(server, tmp_path) as shop, session(shop, database) as held:
+            for name, plain in zip(quoted, names, strict=True):
+                plan, _ = await held.run(f"UPDATE {name}.{name} SET {name} = 2 WHERE {name} = 1")
+                assert plan.kind is CopyKind.ROWS, name
+                async with shop.vault.open(await shop.last()) as opened:
+                    assert opened.manifest["columns"] == [plain]
+                    assert b"".join(opened.rows()).endswith(b"\t1\n")
+            for name in quoted[::4]:
+                await held.run(f"DROP TABLE {name}.{name}")
+                found = await kept(shop)
+                assert [t["name"] for t in found["manifest"]["tables"]] == [f"{name}.{name}"]
+                assert sum(found["counts"].values()) == 1
+
+    asyncio.run(run())
+
+
+def test_a_trigger_that_writes_where_the_role_may_not(server: PostgresServer, database: str, tmp_path: Path) -> None:
+    """An audit trigger of somebody else: its table is copied, and that the role may not lock it is no reason to refuse."""
+    server.sql("DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    server.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN INSERT INTO public.audit VALUES (1); RETURN NULL; END';"
+        "CREATE TABLE noted (i int); INSERT INTO noted VALUES (1); ALTER TABLE noted OWNER TO app;"
+        "CREATE TRIGGER n AFTER DELETE ON noted FOR EACH ROW EXECUTE FUNCTION note()",
+        database,
+    )
+
+    async def run() -> None:
+        async with workshop(server, tmp_path) as shop, session(shop, database, "app") as held:
+            plan, _ = await held.run("DELETE FROM noted")
+            assert plan.lock == ('"public"."noted"',)
+            assert {t["name"] for t in (await kept(shop))["manifest"]["tables"]} == {'"public"."audit"', '"public"."noted"'}
 
     asyncio.run(run())

@@ -11,7 +11,7 @@ import pytest
 from proxy.backups.errands import ErrandError
 from proxy.backups.model import BackupState, CopyPlan
 from proxy.backups.undoing import ConflictError, Conflicts
-from proxy.model import Hold, HoldState
+from proxy.model import Decision, Hold, HoldState
 from proxy.store.trash import TrashState
 from tests.equality import dump_of, load_zoo
 from tests.office import ANA, Office, office
@@ -247,3 +247,50 @@ async def test_purge_is_held_and_then_final(zoo: Office, monkeypatch: pytest.Mon
     assert zoo.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'pghold_trash%'") == [(0,)]
     with pytest.raises(ErrandError):
         await zoo.undo.report(hold.id)
+
+
+async def test_what_is_due_is_proposed_once_a_day(server: PostgresServer, tmp_path: Path) -> None:
+    load_zoo(server, "softdrop")
+    async with office(server, "softdrop", tmp_path / "data", soft_drop_days=1e-9) as at:
+        hold = await dropped(at, "DROP TABLE public.plain", "public.plain")
+        [item] = await at.trash.items.find(hold_id=hold.id)
+        await at.trash.settle(item)
+        [purge] = await at.trash.propose_purge()
+        assert purge.request.rule_ids == ("purge",)
+        assert f'DROP TABLE "{item.move.trash}"."plain";' in purge.request.script
+        assert await at.trash.propose_purge() == []
+        await at.book.decide(purge.id, Decision(False, "ana", "not yet", purge.created_at))
+        assert await at.trash.propose_purge() == []
+        assert (await taken_back(at, hold)).state is HoldState.DONE
+
+
+async def test_a_control_role_that_may_make_no_schema(server: PostgresServer, tmp_path: Path) -> None:
+    load_zoo(server, "softdrop")
+    server.sql("DROP ROLE IF EXISTS softdrop_weak; CREATE ROLE softdrop_weak LOGIN")
+    async with office(server, "softdrop", tmp_path / "data", user="softdrop_weak") as at:
+        _, plan = await planned(at, "DROP TABLE public.plain", "public.plain")
+        assert plan is None
+        assert "permission denied for database" in at.logged[0]["why"]
+    server.sql("DROP ROLE softdrop_weak")
+
+
+async def test_the_schema_of_somebody_else_is_left_alone(zoo: Office) -> None:
+    zoo.sql("CREATE SCHEMA pghold_trash_1; CREATE TABLE pghold_trash_1.plain ()")
+    hold = await dropped(zoo, "DROP TABLE public.plain", "public.plain")
+    [item] = await zoo.trash.items.find(hold_id=hold.id)
+    assert item.move.trash == "pghold_trash_1_2"
+    assert (await taken_back(zoo, hold)).state is HoldState.DONE
+    assert zoo.sql("SELECT to_regclass('pghold_trash_1.plain') IS NULL") == [(False,)]
+
+
+async def test_a_table_that_is_locked_is_not_waited_for_for_ever(zoo: Office) -> None:
+    hold = await dropped(zoo, "DROP TABLE public.plain", "public.plain")
+    [item] = await zoo.trash.items.find(hold_id=hold.id)
+    await zoo.trash.settle(item)
+    with zoo.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute(f"SELECT * FROM {item.move.trash}.plain LIMIT 1")
+        ended = await taken_back(zoo, hold)
+        assert ended.state is HoldState.FAILED
+        assert "lock timeout" in str(ended.outcome)
+    assert (await taken_back(zoo, hold)).state is HoldState.DONE

@@ -8,17 +8,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.browsing import Client
+from tests.browsing import Browser, Client
 from tests.servers import Pghold, PostgresServer, wait_for
 
 
 @pytest.fixture(scope="module")
-def proxy(postgres18: PostgresServer) -> Iterator[Pghold]:
-    made = Pghold(f"postgresql://postgres@127.0.0.1:{postgres18.port}/postgres", backups=True, environment={"PGHOLD_SOFT_DROP": "true"})
+def proxy(postgres18: PostgresServer, folder: Path) -> Iterator[Pghold]:
+    policy = folder / "undo.toml"
+    policy.write_text('[[policy.rules]]\nrules = "null-test-where"\naction = "hold"\n')
+    url = f"postgresql://postgres@127.0.0.1:{postgres18.port}/postgres"
+    made = Pghold(url, "--policy", str(policy), backups=True, environment={"PGHOLD_SOFT_DROP": "true"})
     yield made
     made.stop()
 
@@ -116,3 +121,76 @@ def test_a_proxy_that_is_killed_leaves_the_table_in_the_trash(proxy: Pghold, pos
     proxy.approve(again)
     assert proxy.wait_for_state(again, "done", "failed")["state"] == "done"
     assert postgres18.sql("SELECT count(*) FROM killed") == [(5,)]
+
+
+def test_on_the_page_of_the_hold(proxy: Pghold, postgres18: PostgresServer) -> None:
+    hold = dropped(proxy, postgres18, "back_by_page")
+    browser = Browser(proxy)
+    page = browser.get(f"/holds/{hold}").text
+    assert f'action="/holds/{hold}/undo"' in page
+    asked = browser.post(f"/holds/{hold}/undo", reason="oops", conflicts="abort")
+    undo = int(asked.headers["location"].rpartition("/")[2])
+    page = browser.get(f"/holds/{undo}").text
+    assert "ALTER TABLE" in page
+    assert "back_by_page" in page
+    assert browser.get("/rules/undo").status_code == 200
+    assert browser.get("/holds").status_code == 200
+    # In the way: said on the page, and nothing is asked for.
+    postgres18.sql("CREATE TABLE back_by_page (id int)")
+    refused = browser.post(f"/holds/{hold}/undo", reason="oops", conflicts="abort")
+    assert refused.status_code == 409
+    assert "again" in refused.text
+    postgres18.sql("DROP TABLE back_by_page")
+    proxy.approve(undo)
+    assert proxy.wait_for_state(undo, "done", "failed")["state"] == "done"
+    assert f'action="/holds/{hold}/undo"' not in browser.get(f"/holds/{hold}").text
+
+
+def changed(proxy: Pghold, script: str) -> int:
+    """Run a script through the proxy, approved; return the hold's id."""
+    client = Client(proxy, script)
+    hold = int(proxy.wait_for_hold()["id"])
+    assert proxy.approve(hold).status_code == 200
+    ended = proxy.wait_for_state(hold, "done", "failed", "denied")
+    assert ended["state"] == "done", (ended["outcome"], proxy.log.read_text()[-3000:])
+    assert ended["backup"]["kind"] == "rows", ended["backup"]
+    del client
+    return hold
+
+
+def undone(proxy: Pghold, hold: int, **more: str) -> dict[str, Any]:
+    answer = proxy.http.post(f"/api/v1/holds/{hold}/undo", json={"reason": "oops", **more})
+    assert answer.status_code == 200, answer.text
+    undo = answer.json()["id"]
+    assert proxy.approve(undo).status_code == 200
+    ended = proxy.wait_for_state(undo, "done", "failed", "denied")
+    assert ended["state"] == "done", ended["outcome"]
+    return ended
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'DELETE FROM "it\'s mine" WHERE id IS NOT NULL',
+        'UPDATE "it\'s mine" SET "späce é" = NULL, at = now() WHERE id IS NOT NULL',
+    ],
+    ids=["delete", "update"],
+)
+def test_rows_from_the_statement_to_the_undo_and_its_undo(proxy: Pghold, postgres18: PostgresServer, script: str) -> None:
+    postgres18.sql(
+        """DROP TABLE IF EXISTS "it's mine";
+        CREATE TABLE "it's mine" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "späce é" text, at timestamptz, twice int GENERATED ALWAYS AS (3) STORED);
+        INSERT INTO "it's mine" ("späce é", at) SELECT E'a\\tb\\n\\\\' || g, '2026-01-01 12:00:00.123456+02' FROM generate_series(1, 20) g"""
+    )
+    rows = """SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM "it's mine" t"""
+    before = postgres18.sql(rows)
+    hold = changed(proxy, script)
+    after = postgres18.sql(rows)
+    assert after != before
+    undo = undone(proxy, hold)
+    assert postgres18.sql(rows) == before
+    if script.startswith("UPDATE"):
+        assert undo["outcome"] == "20 rows set back"
+        assert undo["backup"]["state"] == "done"
+        undone(proxy, undo["id"])
+        assert postgres18.sql(rows) == after

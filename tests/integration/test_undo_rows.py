@@ -297,3 +297,33 @@ async def test_a_copy_that_lost_rows_is_not_put_back(plain: Office) -> None:
     plain.rows[key] = replace(kept, rows=3)
     with pytest.raises(ErrandError, match="should have 3 rows"):
         await plain.undo.report(hold.id)
+
+
+async def test_code_of_the_tables_owner_runs_as_the_owner(plain: Office) -> None:
+    plain.sql(
+        """DROP ROLE IF EXISTS undo_mallory; CREATE ROLE undo_mallory;
+        GRANT USAGE, CREATE ON SCHEMA public TO undo_mallory;
+        CREATE TABLE seen (who text, what text); GRANT INSERT ON seen TO PUBLIC;
+        CREATE FUNCTION tell(what text) RETURNS boolean LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO public.seen VALUES (current_user, what); RETURN true; END';
+        CREATE FUNCTION tells() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.tell(TG_ARGV[0]); RETURN NEW; END';
+        CREATE TYPE odd AS ENUM ('a', 'b');
+        CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM public.tell(''cast''); RETURN ''x''; END';
+        CREATE CAST (odd AS text) WITH FUNCTION odd_text(odd);
+        CREATE DOMAIN checked AS text CHECK (public.tell('domain ' || VALUE));
+        CREATE TABLE trap (id int PRIMARY KEY, v text CHECK (public.tell('check')), o odd, d checked);
+        INSERT INTO trap VALUES (1, 'one', 'a', 'd'), (2, 'two', 'b', 'd');
+        CREATE TRIGGER t1 BEFORE INSERT OR UPDATE ON trap FOR EACH ROW EXECUTE FUNCTION tells('trigger');
+        CREATE CONSTRAINT TRIGGER t2 AFTER INSERT OR UPDATE ON trap DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION tells('deferred');
+        ALTER TABLE trap OWNER TO undo_mallory"""
+    )
+    for script in ("DELETE FROM trap WHERE id = 1", "UPDATE trap SET v = 'x' WHERE id = 2"):
+        hold = await destroyed(plain, script, "public.trap", script.partition("WHERE ")[2])
+        plain.sql("TRUNCATE seen")
+        ended = await taken_back(plain, hold)
+        assert ended.state is HoldState.DONE, ended.outcome
+        seen = plain.sql("SELECT DISTINCT who FROM seen")
+        assert seen == [("undo_mallory",)], plain.sql("SELECT * FROM seen")
+        assert {what for (what,) in plain.sql("SELECT what FROM seen")} >= {"trigger", "deferred", "check"}
+    plain.sql("DROP OWNED BY undo_mallory CASCADE; DROP ROLE undo_mallory")
