@@ -1269,6 +1269,8 @@ class Core:
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
         """The answer is there, or will not come."""
         if held.sight is None:
+            # The decision came before any answer, and was about the text; the copy is of what the session means by it now.
+            held.sight = sight
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
         changed = difference(held.sight, sight, cascades=cascades)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ class Zoo:
 
     def stop(self) -> None:
         assert self.proxy.stop() == 0
-        for (name,) in self.server.sql("SELECT quote_ident(datname) FROM pg_database WHERE datname LIKE 'cell%' OR datname = 'zoo_template'"):
+        for (name,) in self.server.sql(
+            "SELECT quote_ident(datname) FROM pg_database WHERE datname LIKE 'cell%' OR datname = 'zoo_template'"
+        ):
             self.server.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
     def database(self, name: str) -> str:
@@ -91,8 +94,10 @@ class Zoo:
         return dump_of(self.server, database) == self.schema_and_data and asyncio.run(checksums_of(self.server, database)) == self.sums
 
     def assert_as_before(self, database: str) -> None:
-        assert asyncio.run(checksums_of(self.server, database)) == self.sums
-        assert dump_of(self.server, database) == self.schema_and_data
+        sums = asyncio.run(checksums_of(self.server, database))
+        assert sums == self.sums, [name for name in {**sums, **self.sums} if sums.get(name) != self.sums.get(name)]
+        dump = dump_of(self.server, database)
+        assert dump == self.schema_and_data, "\n".join(unified_diff(self.schema_and_data.split("\n"), dump.split("\n"), n=1))[:5000]
 
     def run(self, database: str, work: Callable[[psycopg.Connection[Any]], Any]) -> tuple[Sent, list[dict[str, Any]]]:
         """Let a client work, and approve all that is held of it; the holds, as they ended."""

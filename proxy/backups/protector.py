@@ -404,6 +404,7 @@ def _manifest(work: _Order, backup: Backup, at: Moment, dumped: Dumped, tables: 
         "backup": int(backup.id),
         "kind": str(plan.kind),
         "database": scope.database,
+        "whole": scope.everything,
         "encoding": at.encoding,
         "started_at": backup.created_at.isoformat(),
         "what": plan.why,

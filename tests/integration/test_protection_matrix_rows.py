@@ -74,14 +74,17 @@ ONE: list[tuple[Work, tuple[str, ...]]] = [
     (block("SAVEPOINT s", "DELETE FROM zoo.kinds WHERE id < 9", "ROLLBACK TO s", "DELETE FROM zoo.kinds WHERE id = 20"), ("rows", "rows")),
     (text("UPDATE zoo.kinds k SET price = 0, code = 'x' FROM zoo.animal a WHERE a.name = k.name AND a.id < 60"), ("rows",)),
     (text("DELETE FROM zoo.kinds k USING zoo.animal a WHERE a.name = k.name AND a.mood = 'sad'"), ("rows",)),
-    (text("MERGE INTO zoo.kinds k USING zoo.animal a ON a.name = k.name WHEN MATCHED AND a.id < 50 THEN UPDATE SET every = '1 day'"), ("rows",)),
+    (
+        text("MERGE INTO zoo.kinds k USING zoo.animal a ON a.name = k.name WHEN MATCHED AND a.id < 50 THEN UPDATE SET every = '1 day'"),
+        ("rows",),
+    ),
     (text("UPDATE zoo.big SET body = 'short', raw = '' WHERE id > 2"), ("rows",)),
     (text("DELETE FROM zoo.big WHERE id = ANY(%s)", "{1,6}"), ("rows",)),
     (text("UPDATE zoo.log SET message = 'other' WHERE at > '2025-12-01'"), ("rows",)),
     (text("DELETE FROM zoo.log_hash WHERE id %% 3 = %s", "0"), ("rows",)),
     (text("DELETE FROM zoo.visit WHERE follows IS NOT NULL"), ("rows",)),
     (text(f'UPDATE {ODD} SET "späce é" = \'\', "col ""q""" = NULL WHERE "a.b" = \';\''), ("rows",)),
-    (text(f"DELETE FROM {ODD} WHERE \"select\" = 1"), ("rows",)),
+    (text(f'DELETE FROM {ODD} WHERE "select" = 1'), ("rows",)),
     (text(f"DELETE FROM {BROKEN} WHERE id = 1"), ("rows",)),
     (text(f"DELETE FROM {LONG} WHERE \"*\" = '*'"), ("rows",)),
     (text("WITH old AS (SELECT id FROM zoo.kinds WHERE mood = 'happy') DELETE FROM zoo.kinds WHERE id IN (SELECT id FROM old)"), ("rows",)),
@@ -89,7 +92,12 @@ ONE: list[tuple[Work, tuple[str, ...]]] = [
     (text("DELETE FROM zoo.animal WHERE id < 50"), ("dump",)),
     (text("UPDATE zoo.animal SET mood = 'sad' WHERE id < %s", "50"), ("dump",)),
     (text("DELETE FROM zoo.base WHERE id = 3"), ("dump",)),
-    (text("INSERT INTO zoo.kinds (name, contact) VALUES ('animal 3', 'a@b') ON CONFLICT (name) DO UPDATE SET contact = EXCLUDED.contact, legs = 2"), ("dump",)),
+    (
+        text(
+            "INSERT INTO zoo.kinds (name, contact) VALUES ('animal 3', 'a@b') ON CONFLICT (name) DO UPDATE SET contact = EXCLUDED.contact, legs = 2"
+        ),
+        ("dump",),
+    ),
     (text("WITH gone AS (DELETE FROM zoo.meal WHERE no = 1 RETURNING *) DELETE FROM zoo.big WHERE id IN (SELECT no FROM gone)"), ("dump",)),
 ]
 
