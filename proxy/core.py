@@ -1500,7 +1500,7 @@ class Core:
             statements += ["BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0"]
             protection.wrapped = True
         if plan.lock:
-            statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s))
+            statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s, plan.locked))
         if plan.image:
             statements.append(copy_statement(plan.image))
         if not all(map(self._can_write, statements)):
