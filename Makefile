@@ -68,6 +68,7 @@ screenshots: .venv/developer ## take the pictures in docs/images anew
 bench: .venv/developer ## measure against pgbouncer and haproxy; see docs/performance.md
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.console
+	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.recover
 
 lock: ## write requirements.lock from pyproject.toml

@@ -183,6 +183,8 @@ _ANSWERS: Final = frozenset(
 #: What decides about a message under escort.
 _ESCORTED: Final = frozenset({B_COMMAND_COMPLETE, B_EMPTY_QUERY, B_PORTAL_SUSPENDED, B_READY, B_ERROR})
 
+#: Their answers may say that a transaction is open, or is none any more.
+_STEERS: Final = frozenset({Kind.QUERY, Kind.SYNC, Kind.FUNCTION_CALL})
 _COMMITS: Final = frozenset({TransactionStep.COMMIT, TransactionStep.PREPARE})
 
 #: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
@@ -527,12 +529,7 @@ class Core:
         elif kind == F_CLOSE:
             self._close_name(data, position, end)
         elif kind == F_SYNC:
-            if (
-                self._gate.active
-                and not tracker.skipping
-                and tracker.copy != CopyMode.IN
-                and (self._commits_by_itself() or self._is_unsure())
-            ):
+            if self._gate.active and not tracker.skipping and tracker.copy != CopyMode.IN and not self._is_in_block():
                 return self._wait_and_count(Held(Kind.SYNC, data[position:end], b"", HARMLESS.judgement), data, end, out)
             tracker.sent_sync()
             self._open_series = tracker.copy == CopyMode.IN and self._open_series
@@ -636,32 +633,35 @@ class Core:
 
     # --- the commit gate: rows are counted before what commits them goes (gate.py) ----------------------------------
 
-    def _commits_by_itself(self) -> bool:
-        """The open transaction is no block: the next Sync or Query ends it."""
+    def _is_in_block(self) -> bool:
+        """Surely a transaction block of the client's is open: what is sent now is committed by a COMMIT, and by nothing else."""
         tracker, gate = self.tracker, self._gate
-        if not tracker.requests and not self._open_series:
-            if tracker.transaction_status == IDLE:
-                gate.reset()  # no transaction is open at all
-            else:
-                gate.in_block = True
-        return not gate.in_block
-
-    def _is_unsure(self) -> bool:
-        """Something in flight may open a transaction, or end it."""
-        return any(r.kind in (Kind.QUERY, Kind.SYNC, Kind.FUNCTION_CALL) for r in self.tracker.requests)
+        if not tracker.requests:
+            gate.steering = False
+            if not self._open_series:
+                gate.in_block = tracker.transaction_status != IDLE
+                if not gate.in_block:
+                    gate.reset()  # no transaction is open at all
+            return gate.in_block
+        return gate.in_block and not gate.steering and all(r.kind not in _STEERS for r in tracker.requests)
 
     def _must_count(self, held: Held) -> bool:
         """Whether this message could commit rows that are to be counted first."""
-        by_itself = self._commits_by_itself()
-        if any(s.transaction in _COMMITS for s in held.judgement.statements):
+        in_block = self._is_in_block()
+        statements = held.judgement.statements
+        if any(s.transaction in _COMMITS for s in statements):
             return self._gate.active
-        if held.kind is not Kind.QUERY:
+        if held.kind is not Kind.QUERY or in_block:
             return False
-        if self._gate.active and by_itself:
-            return True  # a Query commits the series before it as well
-        limited = any(s.limits for s in held.judgement.statements)
-        alone = all(s.transaction is None for s in held.judgement.statements)  # one that begins a transaction leaves it open
-        return limited and alone and (by_itself or self._is_unsure())
+        # A Query commits the series before it as well; one that begins a transaction leaves it open.
+        return self._gate.active or (any(s.limits for s in statements) and all(s.transaction is None for s in statements))
+
+    def _gate_ready(self, status: int) -> None:
+        """The server says whether a transaction is open."""
+        if status == IDLE:
+            self._gate.ended()
+        else:
+            self._gate.in_block = True
 
     def _wait_and_count(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
         self._held = held
@@ -683,7 +683,7 @@ class Core:
             return []
         elif self._gate.active and tracker.transaction_status != FAILED_TRANSACTION:
             commits = any(s.transaction in _COMMITS for s in held.judgement.statements)
-            exceeded = self._gate.exceeded() if commits or self._commits_by_itself() else ""
+            exceeded = self._gate.exceeded() if commits or not self._is_in_block() else ""
             if exceeded:
                 return self._hold_commit(held, exceeded)
         self._held = None
@@ -717,9 +717,7 @@ class Core:
 
     def statement_done(self, held: Held, index: int, tag: str) -> None:
         """For requests in flight: a statement of a script that counts has succeeded."""
-        statements = held.judgement.statements
-        if index < len(statements):
-            self._gate.counted(statements[index], tag)
+        self._gate.counted(held.judgement, index, tag)
 
     def _hold_commit(self, held: Held, exceeded: str) -> list[Command]:
         """More rows than the policy allows: what commits them waits for a decision."""
@@ -1954,6 +1952,8 @@ class Core:
                 elif kind == B_READY and requests and requests[0] is SYNC and end - position == 6:
                     requests.popleft()
                     status = data[position + 5]
+                    if self._gate.active:
+                        self._gate_ready(status)
                     if status != tracker.transaction_status or self.knowledge.unsettled:
                         tracker.transaction_status = status
                         self.knowledge.ready(chr(status))
@@ -2030,6 +2030,7 @@ class Core:
             if len(body) != 1 or body not in (b"I", b"T", b"E"):
                 raise RemoteProtocolError("ReadyForQuery with an unknown transaction status")
             tracker.got_ready_for_query(body[0])
+            self._gate_ready(body[0])
             self.knowledge.ready(chr(body[0]))
         elif kind == B_PARSE_COMPLETE:
             tracker.got_parse_complete()

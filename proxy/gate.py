@@ -14,49 +14,61 @@ from policy.view import RowLimit
 from proxy.protection import rows_of
 
 RULE: Final = "row-limit"
-#: Of the scripts of one transaction, for people.
-_SCRIPTS: Final = 50
+#: Of the statements of one transaction, for people.
+_STATEMENTS: Final = 50
 _SCRIPT_CHARACTERS: Final = 2000
 
 
 class Gate:
     """Attributes:
-    active: the open transaction has sent something that counts; until it is over nothing takes the fast path.
-    in_block: it is a transaction block of the client's, and not one that the next Sync or Query ends.
+    active: something that counts was sent, and its transaction may be open; until it is over nothing takes the fast path.
+    in_block: as far as the server has answered, a transaction block of the client's is open, and not one that the next Sync or Query ends.
+    steering: something that begins or ends a transaction was sent, and may not be answered yet.
     """
 
-    __slots__ = ("_rows", "_scripts", "_statements", "_uncounted", "active", "in_block")
+    __slots__ = ("_last", "_rows", "_scripts", "_statements", "_uncounted", "active", "in_block", "steering")
 
     def __init__(self) -> None:
-        self.active = False
         self.in_block = False
+        self.steering = False
         self.reset()
 
     def reset(self) -> None:
-        """The transaction is over."""
-        self.active = self.in_block = False
+        """Nothing that counts is open, or on its way."""
+        self.active = False
+        self.ended()
+
+    def ended(self) -> None:
+        """The server has ended a transaction; what it counts from now on is another one's."""
+        self.in_block = False
         self._rows: dict[RowLimit, int] = {}
         self._uncounted: set[RowLimit] = set()
         self._scripts: list[str] = []
         self._statements: list[StatementReport] = []
+        self._last: Judgement | None = None
 
     def sent(self, judgement: Judgement) -> None:
         """A script that counts, or steers the transaction, goes to the server."""
-        for statement in judgement.statements:
-            if statement.transaction is TransactionStep.BEGIN:
-                self.in_block = True
-            elif statement.transaction in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.PREPARE):
-                self.in_block = False
-        limited = [s for s in judgement.statements if s.limits]
-        if not limited:
-            return
-        self.active = True
-        if len(self._scripts) < _SCRIPTS:
-            self._scripts.append(judgement.display[:_SCRIPT_CHARACTERS])
-            self._statements += limited
+        self.steering = self.steering or any(s.transaction is not None for s in judgement.statements)
+        self.active = self.active or any(s.limits for s in judgement.statements)
 
-    def counted(self, statement: StatementReport, tag: str) -> None:
+    def counted(self, judgement: Judgement, index: int, tag: str) -> None:
         """One of its statements has succeeded."""
+        if index >= len(judgement.statements):
+            return
+        statement = judgement.statements[index]
+        if statement.transaction is TransactionStep.BEGIN:
+            self.in_block = True
+        elif statement.transaction in (TransactionStep.COMMIT, TransactionStep.ROLLBACK, TransactionStep.PREPARE):
+            self.ended()
+        if not statement.limits:
+            return
+        if len(self._statements) < _STATEMENTS:
+            self._statements.append(statement)
+            text = judgement.display[:_SCRIPT_CHARACTERS]
+            if self._last is not judgement:
+                self._scripts.append(text)
+            self._last = judgement
         rows = rows_of(tag)
         for limit in statement.limits:
             if rows is not None:

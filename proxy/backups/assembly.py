@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from proxy.backups.copy_metrics import CopyMetrics
-from proxy.backups.model import Backup, BackupId, Proof
+from proxy.backups.model import Backup, Proof
 from proxy.backups.protector import PlanTrash, Spawn, VaultProtector
 from proxy.backups.scratch import Scratch, ScratchError
 from proxy.backups.sealing import read_key
@@ -29,17 +29,14 @@ class Verifying:
 
     Attributes:
         on_result: told what came of each.
-        using: what keeps a copy from being removed while it is read.
     """
 
     def __init__(self, verifier: Verifier) -> None:
         self.on_result: Callable[[Backup, Proof, str], Awaitable[None]] | None = None
-        self.using: Callable[[BackupId], AbstractContextManager[None]] = lambda backup_id: nullcontext()
         self._verifier = verifier
 
     async def verify(self, backup: Backup, progress: OnProgress) -> tuple[Proof, str]:
-        with self.using(backup.id):
-            result = await self._verifier.verify(backup, progress)
+        result = await self._verifier.verify(backup, progress)
         if self.on_result is not None:
             await self.on_result(backup, result.proof, result.text)
         return result.proof, result.text

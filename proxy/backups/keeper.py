@@ -26,6 +26,7 @@ from proxy.backups.retention import Limits, Removal, what_goes
 from proxy.backups.schedule import Timetable, Tries, is_due, is_late
 from proxy.backups.seams import OnProgress
 from proxy.config import Settings
+from proxy.control import ControlError
 from proxy.model import AuditEntry, AuditEvent
 from proxy.seams import AuditError, AuditLog, Clock, HoldBook, StoreError, UnknownHoldError
 from proxy.sight_words import size
@@ -176,7 +177,7 @@ class Keeper:
         while True:
             try:
                 await self.look()
-            except (StoreError, AuditError, ProtectError) as error:
+            except (StoreError, AuditError, ProtectError, OSError) as error:
                 self._log("copies not looked after", error=str(error))
             await asyncio.sleep(LOOK_S)
 
@@ -229,8 +230,9 @@ class Keeper:
         if self.timetable.expression:
             try:
                 self._names, self._names_problem = await self._databases(), ""
-            except Exception as error:  # the server's business: the schedule goes on with what it knew
-                self._names_problem = str(error) or type(error).__name__
+            except (ControlError, ProtectError) as error:
+                # The schedule goes on with what it knew.
+                self._names_problem = str(error)
         full = [b for b in kept if b.kind is CopyKind.FULL]
         states = [self._state_of(n, [b for b in full if b.database == n], now) for n in self._names]
         figures.proven_at = {s.name: s.proven_at for s in states}
@@ -311,7 +313,7 @@ class Keeper:
             return None, "files are not looked at here"
         try:
             return await self.shelf.manifest(backup), ""
-        except ProtectError as error:
+        except (ProtectError, OSError) as error:
             return None, str(error)
 
     async def take(self, database: str, operator: str) -> list[str]:
@@ -366,7 +368,7 @@ class Keeper:
         copies = await self._register.find(states=states, limit=_LOOKED_AT, with_tables=False)
         try:
             there = set(await self.shelf.folders())
-        except ProtectError as error:
+        except (ProtectError, OSError) as error:
             self._log("folder of copies not looked at", error=str(error))
             return
         known = {b.folder for b in copies}
@@ -375,9 +377,11 @@ class Keeper:
         gone = [b for b in copies if b.state is BackupState.DONE and b.kind in PROVABLE and b.folder not in there]
         self.figures.missing = [b.id for b in gone]
         for backup in gone:
-            text = f"the files of copy {backup.id} of database {backup.database} are gone"
+            elsewhere = f"; they are still at {', '.join(t.partition('?')[0] for t in backup.targets)}" if backup.targets else ""
+            text = f"the files of copy {backup.id} of database {backup.database} are gone{elsewhere}"
             self._tell_once(Alarm(AlarmKind.MISSING, backup.database, text, backup.id))
-            if backup.proof is not Proof.FAILED:
+            # From a further place it can be restored and proven all the same.
+            if backup.proof is not Proof.FAILED and not backup.targets:
                 # It counts as proven no longer.
                 whole = await self._register.get(backup.id)
                 await self._register.put(replace(whole, proof=Proof.FAILED, proof_text="its files are gone", proved_at=self._clock.now()))

@@ -38,11 +38,13 @@ from proxy.backups.reach import (
     volatile_functions,
     with_children,
 )
-from proxy.control import Control, ControlError, first_line
+from proxy.control import APPLICATION_NAME, Control, ControlError, first_line
 
 #: Relations that LOCK TABLE takes.
 _LOCKABLE: Final = frozenset("rp")
 _SHOWN: Final = 5
+_LEAVING_TRIES: Final = 10
+_LEAVING_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,15 +342,21 @@ class Planner:
 
 
 async def refuse_when_used(connection: Connection, database: str) -> None:
-    """A database that somebody is connected to can be written to while it is copied. Raises ProtectError."""
-    cursor = await connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-        (database,),
-    )
-    row = await cursor.fetchone()
-    if row is not None and row[0]:
-        many = "1 other session is" if row[0] == 1 else f"{row[0]} other sessions are"
-        raise ProtectError(f"{many} connected to database {database}, and may write to it while it is copied; end them first")
+    """A database that somebody but pghold is connected to can be written to while it is copied. Raises ProtectError."""
+    others = 0
+    for _ in range(_LEAVING_TRIES):  # as DROP DATABASE itself, it gives those that are leaving a moment
+        cursor = await connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            " AND NOT (application_name = %s AND usename = current_user)",
+            (database, APPLICATION_NAME),
+        )
+        row = await cursor.fetchone()
+        others = row[0] if row is not None else 1
+        if not others:
+            return
+        await asyncio.sleep(_LEAVING_S)
+    many = "1 other session is" if others == 1 else f"{others} other sessions are"
+    raise ProtectError(f"{many} connected to database {database}, and may write to it while it is copied; end them first")
 
 
 async def _origin(connection: Connection, name: str, family: Iterable[int]) -> str:

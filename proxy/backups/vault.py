@@ -20,14 +20,14 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Final
 
-from proxy.backups.model import Backup, ProtectError
+from proxy.backups.model import Backup, BackupId, ProtectError
 from proxy.backups.sealing import Key, Sealer, SealError, unsealed
 from proxy.backups.targets import Target, TargetError
 
@@ -215,11 +215,13 @@ class Vault:
     Attributes:
         root: the backup folder.
         targets: further places; each has every copy before what it protects may run.
+        using: what keeps a copy from being removed while it is open.
     """
 
     def __init__(self, root: Path, *, key: Key | None = None, targets: tuple[Target, ...] = (), min_free_bytes: int = 0) -> None:
         self.root = root
         self.targets = targets
+        self.using: Callable[[BackupId], AbstractContextManager[None]] = lambda backup_id: nullcontext()
         self._key = key
         self._min_free_bytes = min_free_bytes
 
@@ -298,7 +300,10 @@ class Vault:
         folder = backup if isinstance(backup, str) else backup.folder
         if not folder or folder != Path(folder).name or folder.startswith("."):
             raise VaultError(f"{folder!r} is no copy's folder")
-        with tempfile.TemporaryDirectory(prefix=".open-", dir=self._made_root(), ignore_cleanup_errors=True) as temporary:
+        with (
+            nullcontext() if isinstance(backup, str) else self.using(backup.id),
+            tempfile.TemporaryDirectory(prefix=".open-", dir=self._made_root(), ignore_cleanup_errors=True) as temporary,
+        ):
             place = self.root / folder
             if not (place / MANIFEST).exists():
                 place = await self._fetched(folder, Path(temporary))

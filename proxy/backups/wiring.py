@@ -61,7 +61,7 @@ def furnish(keeper: Keeper, copies: Copies, log: structlog.typing.FilteringBound
             log.warning("proof not on record", backup=int(backup.id), error=str(error))
 
     copies.verifying.on_result = proved
-    copies.verifying.using = keeper.using
+    copies.vault.using = keeper.using
 
 
 async def scheduled_databases(settings: Settings, control: Control) -> list[str]:

@@ -159,6 +159,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "POST /backups/take": {"database": "not-there"},
     "POST /backups/{backup_id:int}/restore": {"how": "place"},
     "POST /api/v1/backups": {"database": "not-there-either"},
+    "POST /api/v1/backups/{backup_id}/restore": {"tables": []},
     "POST /api/v1/keeping/prune": {"dry_run": True},
     "POST /people/add": {"name": "no name", "role": "admin"},
     "POST /people/change": {"name": "not-there", "action": "remove"},

@@ -30,12 +30,12 @@ def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[PostgresSer
     made.stop()
 
 
-def test_the_zoo_is_copied_and_equal_table_by_table(server: PostgresServer, tmp_path: Path) -> None:
+def test_the_zoo_is_copied_and_equal_table_by_table(server: PostgresServer, folder: Path, tmp_path: Path) -> None:
     """One table after the other, and all of it; each copy is restored and compared before its statement would run."""
 
     async def run() -> None:
         async with workshop(server, tmp_path) as shop:
-            scratch = Scratch(tmp_path / "scratch")
+            scratch = Scratch(folder / f"scratch-{server.port}")  # its server is another user's, who cannot come to pytest's folders
             shop.protector._proving = Verifying(Verifier(shop.vault, scratch))
             try:
                 names = server.sql(
@@ -75,7 +75,9 @@ def pg_dumps() -> list[int]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_proxy_is_killed_while_it_copies(postgres18: PostgresServer, tmp_path: Path, how: signal.Signals) -> None:
+def test_the_proxy_is_killed_while_it_copies(postgres18: PostgresServer, folder: Path, how: signal.Signals) -> None:
+    place = folder / f"killed-{int(how)}"
+    place.mkdir()
     postgres18.sql("DROP DATABASE IF EXISTS killed WITH (FORCE)")
     postgres18.sql("CREATE DATABASE killed")
     postgres18.sql(
@@ -84,11 +86,11 @@ def test_the_proxy_is_killed_while_it_copies(postgres18: PostgresServer, tmp_pat
     before = set(pg_dumps())
     proxy = Pghold(
         f"postgresql://postgres@127.0.0.1:{postgres18.port}/killed",
-        folder=tmp_path,
+        folder=place,
         backups=True,
         environment={"PGHOLD_BACKUP_MIN_FREE_BYTES": "0", "PGHOLD_BACKUP_SCHEDULE": ""},
     )
-    folder = tmp_path / "data" / "backups"
+    backups = place / "data" / "backups"
 
     def drop() -> None:
         with suppress(psycopg.Error), proxy.connect("killed") as connection:
@@ -98,7 +100,7 @@ def test_the_proxy_is_killed_while_it_copies(postgres18: PostgresServer, tmp_pat
     client.start()
     hold = proxy.wait_for_hold()
     assert proxy.approve(hold["id"]).status_code == 200
-    wait_for(lambda: any(p.stat().st_size for p in folder.glob(".*/archive*")), 20)
+    wait_for(lambda: any(p.stat().st_size for p in backups.glob(".*/archive*")), 20)
     proxy.stop(how)
     client.join(20)
     wait_for(lambda: not set(pg_dumps()) - before, 10)
@@ -111,7 +113,7 @@ def test_the_proxy_is_killed_while_it_copies(postgres18: PostgresServer, tmp_pat
     )
     proxy.start()
     try:
-        assert [p.name for p in folder.iterdir()] == []
+        assert [p.name for p in backups.iterdir()] == []
         state = proxy.hold(hold["id"])["state"]
         assert state in ("abandoned", "withdrawn", "denied")
         (backup,) = proxy.http.get("/api/v1/backups", params={"all": "true"}).json()[:1] or [{}]

@@ -30,7 +30,7 @@ def proxied(server: PostgresServer, **environment: str) -> Iterator[Pghold]:
     finally:
         began = time.monotonic()
         assert proxy.stop() == 0
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 25
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_a_count_that_takes_too_long_is_an_estimate(server: PostgresServer) -> N
         assert not found["exact"]
         assert found["rows"] is not None
         assert found["problem"] == "to count them takes too long: estimated"
-        wait_for(lambda: _running(server) == 0, 5)
+        wait_for(lambda: _running(server) == 0, 15)
 
 
 def _running(server: PostgresServer) -> int:
@@ -102,8 +102,8 @@ def test_stopping_ends_a_question_that_runs(server: PostgresServer) -> None:
         wait_for(lambda: _running(server) == 1, 10)
         began = time.monotonic()
         assert proxy.stop() == 0
-        assert time.monotonic() - began < 12
-        wait_for(lambda: _running(server) == 0, 5)
+        assert time.monotonic() - began < 25
+        wait_for(lambda: _running(server) == 0, 15)
         with pytest.raises(psycopg.Error):
             running.result(20)
 

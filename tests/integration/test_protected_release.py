@@ -14,17 +14,19 @@ from tests.servers import Pghold, PostgresServer, wait_for
 
 
 @pytest.fixture(scope="module")
-def proxy(postgres18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pghold]:
+def proxy(postgres18: PostgresServer, folder: Path) -> Iterator[Pghold]:
     postgres18.sql("DROP DATABASE IF EXISTS protected WITH (FORCE)")
     postgres18.sql("CREATE DATABASE protected")
-    folder = tmp_path_factory.mktemp("protected")
-    policy = folder / "pghold.toml"
+    # The scratch server is another user's, who cannot come to pytest's folders.
+    place = folder / "protected"
+    place.mkdir()
+    policy = place / "pghold.toml"
     policy.write_text('[policy]\nprotected = ["ledger"]\n')
     made = Pghold(
         f"postgresql://postgres@127.0.0.1:{postgres18.port}/protected",
         "--policy",
         str(policy),
-        folder=folder,
+        folder=place,
         backups=True,
         environment={"PGHOLD_BACKUP_MIN_FREE_BYTES": "0", "PGHOLD_BACKUP_SCHEDULE": ""},
     )
@@ -170,13 +172,15 @@ def test_a_database_is_dropped_after_its_copy(proxy: Pghold, postgres18: Postgre
     assert postgres18.sql("SELECT 1 FROM pg_database WHERE datname = 'doomed'") == []
 
 
-def test_a_copy_that_is_not_proven_first_is_proven_afterwards(postgres18: PostgresServer, tmp_path: Path) -> None:
+def test_a_copy_that_is_not_proven_first_is_proven_afterwards(postgres18: PostgresServer, folder: Path) -> None:
+    place = folder / "proven-later"
+    place.mkdir()
     postgres18.sql("DROP DATABASE IF EXISTS later WITH (FORCE)")
     postgres18.sql("CREATE DATABASE later")
     postgres18.sql("CREATE TABLE t AS SELECT generate_series(1, 7) AS i", "later")
     made = Pghold(
         f"postgresql://postgres@127.0.0.1:{postgres18.port}/later",
-        folder=tmp_path,
+        folder=place,
         backups=True,
         environment={"PGHOLD_BACKUP_MIN_FREE_BYTES": "0", "PGHOLD_BACKUP_SCHEDULE": "", "PGHOLD_BACKUP_PROVE_FIRST_BYTES": "0"},
     )
