@@ -16,7 +16,7 @@ ROWS = 500
 
 
 class Programs:
-    """pg_dump and pg_restore that can be stopped: a folder for pg_bin.
+    """pg_dump and pg_restore that can be stopped where they take and prove a copy: a folder for pg_bin.
 
     A stopped one has done nothing yet ("before") or all of its work ("after"); it says so by a file, and waits for another to go away.
     """
@@ -35,7 +35,7 @@ class Programs:
             wait = f"[ -e {gate}.%s ] && {{ touch {gate}.reached; while [ -e {gate}.%s ]; do sleep 0.03; done; }}"
             target.write_text(
                 "#!/bin/sh\n"
-                f'case "$1" in --version) exec {program} --version;; esac\n'
+                f'case "$*" in *--snapshot=*|*--dbname=*) ;; *) exec {program} "$@";; esac\n'
                 f'{wait.replace("%s", "before")}\n{program} "$@"\ncode=$?\n{wait.replace("%s", "after")}\nexit $code\n'
             )
             target.chmod(0o755)

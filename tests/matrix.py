@@ -30,13 +30,14 @@ class Sent:
         self.result: Any = None
         self.notices: list[str] = []
         self.connection: psycopg.Connection[Any] | None = None
-        self._open = lambda: proxy.connect(database, **options)
+        self._target = (proxy, database, options)
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
     def _run(self, work: Callable[[psycopg.Connection[Any]], Any]) -> None:
         try:
-            with self._open() as connection:
+            proxy, database, options = self._target
+            with proxy.connect(database, **options) as connection:
                 self.connection = connection
                 connection.add_notice_handler(lambda d: self.notices.append(f"{d.message_primary} {d.message_detail or ''}"))
                 self.result = work(connection)

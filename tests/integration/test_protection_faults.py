@@ -150,7 +150,7 @@ def test_many_at_once(faulty: Faulty) -> None:
     for hold_id in holds:
         assert faulty.proxy.approve(hold_id).status_code == 200
     most = 0
-    while any(ended_state not in ENDED for ended_state in (faulty.proxy.hold(h)["state"] for h in holds)):
+    while any(faulty.proxy.hold(h)["state"] not in ENDED for h in holds):
         most = max(most, len(children(faulty.proxy.process.pid, "pg_dump")))
     assert [s.done().error for s in sent] == [None] * count
     # The wrapper and the program of two.
@@ -255,6 +255,20 @@ def test_another_table_has_its_name_when_it_gets_the_lock(faulty: Faulty) -> Non
     assert faulty.server.sql("SELECT * FROM victim", DATABASE) == [("not copied",)]
 
 
+def test_a_table_is_added_to_a_schema_that_is_dropped(faulty: Faulty) -> None:
+    faulty.server.sql("DROP SCHEMA IF EXISTS area CASCADE; CREATE SCHEMA area; CREATE TABLE area.one AS SELECT 1 AS i", DATABASE)
+    faulty.programs.stop("pg_restore")
+    sent, hold_id = faulty.approved("DROP SCHEMA area CASCADE")
+    faulty.programs.wait("pg_restore")
+    faulty.server.sql("CREATE TABLE area.two AS SELECT 2 AS i", DATABASE)
+    faulty.programs.go_on()
+    faulty.assert_denied(sent, hold_id, "more would be lost")
+    assert faulty.server.sql("SELECT i FROM area.two", DATABASE) == [(2,)]
+    sent, hold_id = faulty.approved("DROP SCHEMA area CASCADE")
+    assert sent.done().error is None
+    assert len(faulty.assert_protected(hold_id)["tables"]) == 2
+
+
 def test_the_table_is_changed_after_the_hold_was_opened(faulty: Faulty) -> None:
     sent = faulty.send("DROP TABLE victim")
     first = faulty.proxy.wait_for_hold()["id"]
@@ -286,6 +300,21 @@ def test_a_table_that_the_transaction_has_locked_exclusively(faulty: Faulty) -> 
     sent, hold_id = faulty.approved("DROP TABLE victim", "BEGIN", "LOCK TABLE victim IN ACCESS EXCLUSIVE MODE")
     sent.done()
     faulty.assert_denied(sent, hold_id, "locked against everybody else")
+
+
+def test_pg_dump_would_wait_for_the_session_itself(faulty: Faulty) -> None:
+    """It has no limit for locks that come with definitions; the session would wait for it until the time limit."""
+    faulty.server.sql(
+        "DROP TABLE IF EXISTS child, parent CASCADE; CREATE TABLE parent (id int PRIMARY KEY DEFAULT 1, twice int GENERATED ALWAYS AS (id * 2) STORED);"
+        "CREATE TABLE child (id int REFERENCES parent)",
+        DATABASE,
+    )
+    sent, hold_id = faulty.approved("TRUNCATE victim", "BEGIN", "LOCK TABLE parent IN ACCESS EXCLUSIVE MODE")
+    sent.done()
+    if sent.error is not None:
+        faulty.assert_denied(sent, hold_id, "wait for what this session")
+    else:
+        faulty.assert_protected(hold_id)
 
 
 # --- ways around -----------------------------------------------------------------------------------------------------
@@ -330,7 +359,7 @@ def test_a_session_grant_is_protected(faulty: Faulty) -> None:
     body = {"phrase": "YES I UNDERSTAND THE RISKS", "reason": "tested", "session_grant_s": 60}
     assert faulty.proxy.http.post(f"/api/v1/holds/{first}/approve", json=body).status_code == 200
     assert sent.done().error is None
-    holds = [h for h in faulty.proxy.holds("done") if h["id"] >= first]
+    holds = [h for h in faulty.proxy.holds("all") if h["id"] >= first]
     assert len(holds) == 2
     for hold in holds:
         faulty.assert_protected(hold["id"])

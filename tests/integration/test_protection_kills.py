@@ -134,7 +134,11 @@ def mounted(place: Path, size: str) -> Callable[[], None]:
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
-    return lambda: subprocess.run(["umount", "-l", str(place)], check=True) and None
+
+    def unmount() -> None:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+    return unmount
 
 
 def test_the_disk_is_full(postgres18: PostgresServer, folder: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from tests.matrix import Zoo
@@ -98,10 +100,10 @@ def test_a_database(zoo: Zoo) -> None:
 def test_several_in_one_transaction(zoo: Zoo) -> None:
     """Each has its own copy, and they are taken back in the other order."""
 
-    def work(connection: object) -> None:
-        with connection.transaction():  # type: ignore[attr-defined]
-            connection.execute("DELETE FROM zoo.meal")  # type: ignore[attr-defined]
-            connection.execute("DROP TABLE zoo.visit")  # type: ignore[attr-defined]
-            connection.execute("TRUNCATE public.plain RESTART IDENTITY")  # type: ignore[attr-defined]
+    def work(connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction():
+            connection.execute("TRUNCATE public.plain RESTART IDENTITY")
+            connection.execute("DELETE FROM zoo.meal")
+            connection.execute("DROP TABLE zoo.visit")
 
     zoo.assert_comes_back(zoo.database("cell_of_many"), work, "dump", "dump", "dump")
