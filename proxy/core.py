@@ -1449,7 +1449,8 @@ class Core:
             if not self._can_write(plan.substitute.sql):
                 return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
             protection.phase = Phase.RECORDING
-            return [Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
+            kept = CopyState(kind=str(plan.kind), state="done", text=plan.why)
+            return [DescribeCopy(hold_id, kept), Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
         steers = any(s.transaction is not None for s in held.judgement.statements)
         if plan.counted and held.kind is not Kind.EXECUTE and steers:
             return self._not_protected(
