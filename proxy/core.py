@@ -260,6 +260,11 @@ class Core:
         return self._held is not None and self._held.stage not in AT_WORK
 
     @property
+    def is_occupied(self) -> bool:
+        """A message waits, or is under escort: there is something that we shall have to send to the backend ourselves."""
+        return self._held is not None
+
+    @property
     def has_step(self) -> bool:
         """Something of ours is at work in the backend, which a CancelRequest stops as well."""
         return self._asides.in_flight is not None and not isinstance(self._asides.in_flight, Look)
@@ -724,7 +729,7 @@ class Core:
         held.commits = True
         held.effects = tuple(s.effects for s in held.judgement.statements)
         held.judgement = self._gate.judgement(exceeded)
-        held.script = held.judgement.display.encode()
+        held.script = self._gate.script.encode()
         if self._rejects:
             # Its client does not wait, and there is nothing to approve later: the rows are undone with this answer.
             finding = replace(held.judgement.findings[0], verdict=Verdict.DENY)
@@ -1239,7 +1244,9 @@ class Core:
         """It may go: look once more whether it is still about what the operator saw, then release it."""
         seen = held.sight
         if held.commits:
-            return self._guard(held)  # its transaction has locked what it is about
+            # Its transaction has locked what it is about, so that nothing need be compared; but a question on its way is answered first.
+            held.stage = Stage.CHECKING
+            return self._guard(held) if self._asides.in_flight is None else []
         if held.hold_id is None or (seen is not None and seen.unbound):
             return self._guard(held)
         if seen is None and (self._asides.closed or self._asides.in_flight is None):
@@ -1266,9 +1273,9 @@ class Core:
 
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
         """The answer is there, or will not come."""
-        if held.sight is None:
-            # The decision came before any answer, and was about the text; the copy is of what the session means by it now.
-            held.sight = sight
+        if held.sight is None or held.commits:
+            # Where the decision came before any answer, it was about the text; the copy is of what the session means by it now.
+            held.sight = held.sight or sight
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
         changed = difference(held.sight, sight, cascades=cascades)

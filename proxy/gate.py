@@ -89,8 +89,9 @@ class Gate:
         return "; ".join(found)
 
     @property
-    def rows(self) -> int:
-        return max(self._rows.values(), default=0)
+    def script(self) -> str:
+        """What has changed rows, without the COMMIT."""
+        return ";\n".join(self._scripts)
 
     def judgement(self, exceeded: str) -> Judgement:
         """What the operator decides on: the transaction as a whole."""

@@ -439,7 +439,7 @@ class Session:
         While something is held, though, EOF means that nobody waits for the answer.
         """
         core = self.core
-        if core.has_hold or self._busy or not core.tracker.requests or not self._backend.can_write_eof():
+        if core.is_occupied or self._busy or not core.tracker.requests or not self._backend.can_write_eof():
             return False
         self._half_closed = True
         self._backend.write_eof()

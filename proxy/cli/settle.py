@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import typer
 
 from proxy.cli.client import Client, ClientError, printable
 
 Json = dict[str, Any]  # any: JSON
+
+_FOLLOW_S: Final = 0.3
 
 
 @dataclass
@@ -114,6 +117,31 @@ def _one(client: Client, hold_id: int, given: Given, as_json: bool) -> None:
         print(f"Hold {hold_id} is approved for one retry: nobody waits for it; it runs when it is sent again, until {hold['expires_at']}.")
     else:
         print(f"Hold {hold_id} is {hold['state']}{_still(hold)}.")
+        if hold["state"] == "approved" and sys.stdout.isatty():
+            _follow(client, hold_id)
+
+
+def _follow(client: Client, hold_id: int) -> None:
+    """On a terminal: how far its copy is, until the statement runs or will not. Ctrl-C only stops looking."""
+    from rich.text import Text
+
+    from proxy.cli.render import terminal
+
+    out = terminal()
+    with out.status("") as status:
+        while True:
+            hold = client.request("GET", f"/holds/{hold_id}")
+            told = printable((hold["backup"] or {}).get("text") or "")
+            if hold["state"] not in ("approved", "protecting"):
+                break
+            status.update(Text(f"what it destroys is copied first: {told or 'it is being looked what must be copied'}"))
+            time.sleep(_FOLLOW_S)
+    if told and hold["state"] in ("released", "done", "failed"):
+        out.print(f"It runs; {told}.", markup=False, highlight=False)
+    elif hold["state"] not in ("released", "done", "failed"):
+        out.print(
+            f"It did not run: hold {hold_id} is {hold['state']}: {printable(hold['outcome'] or told)}.", markup=False, highlight=False
+        )
 
 
 def _still(hold: Json) -> str:

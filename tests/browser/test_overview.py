@@ -154,7 +154,7 @@ def test_what_is_not_there_leads_back_by_the_navigation(window: Window) -> None:
 
 
 def test_backups_say_that_there_are_none_yet(window: Window) -> None:
-    expect(window.live("/backups").get_by_text("makes no copies")).to_be_visible()
+    expect(window.live("/backups").get_by_text("There are no copies yet")).to_be_visible()
 
 
 def test_somebody_is_added_shown_once_his_token_disabled_and_removed(open_window: Open, pghold: Pghold) -> None:

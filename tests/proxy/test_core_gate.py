@@ -281,6 +281,18 @@ def test_denial_while_the_session_is_still_asked_waits_for_that_answer() -> None
     assert [k for k, _ in table.seen()] == ["E", "Z"]
 
 
+def test_approval_while_the_session_is_still_asked_waits_for_that_answer() -> None:
+    table = wrapped(6, looks=True)
+    table.take_backend()
+    table(HoldOpened(SEVEN))
+    table(Recorded())
+    table(HoldResolved(SEVEN, APPROVED_BY_ANA))
+    table(Recorded())
+    assert table.take_backend() == b""
+    table.backend(PARSE_COMPLETE + BIND_COMPLETE + complete("SELECT 0") + CLOSE_COMPLETE + ready("T"))
+    assert table.take_backend() == query("COMMIT")
+
+
 def test_data_of_a_copy_passes_while_it_is_counted() -> None:
     table = limited()
     table.frontend(query("COPY item FROM STDIN"))
