@@ -484,6 +484,7 @@ class App:
         self._console.should_exit = True
         for endless in (self._foreseeing, self._sampling, self._sweeping, self._following_trash, self._keeping, *self._watching):
             endless.cancel()  # they never end by themselves, and would be waited for
+        self._care.rest()
         await self._keeper.close()
         await self._tasks.wait(3)
         await self._notifier.close(2)

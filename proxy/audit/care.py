@@ -73,7 +73,7 @@ class AuditCare:
         self._upkeep_at = 0.0
         self._tidying = asyncio.Lock()
         self._rotations_seen = audit.rotations
-        self._stopped = False
+        self._stopping = asyncio.Event()
         self._verified_at: datetime | None = None
         self.verifier = BackgroundVerifier(audit.path, clock)
         self.sinks: list[Feed] = []
@@ -109,9 +109,13 @@ class AuditCare:
             feed.start()
         spawn(self._run(spawn), "audit upkeep")
 
+    def rest(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
     async def stop(self) -> None:
         """A last checkpoint, and what the sinks take within a few seconds. Behind the last record."""
-        self._stopped = True
+        self.rest()
         await self._sign("stop")
         feeds = [*self.sinks, *self.places]
         await asyncio.gather(*(asyncio.to_thread(feed.stop, _LAST_S) for feed in feeds))
@@ -124,10 +128,11 @@ class AuditCare:
 
     async def _run(self, spawn: Callable[[Coroutine[None, None, None], str], object]) -> None:
         await self._sign("start")
-        while not self._stopped:
-            await asyncio.sleep(_TICK_S)
-            if self._stopped:
-                return
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._stopping.wait()
+                    return
             await self._change_key()
             rotated = self._audit.rotations != self._rotations_seen
             if rotated:

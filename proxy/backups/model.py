@@ -126,11 +126,13 @@ class Copied:
     Attributes:
         text: for people: "copy 12: 3 tables, 41,220 rows, 12 MB; restored, equal".
         sha256: of its manifest.
+        proof: so far.
     """
 
     backup_id: BackupId
     text: str
     sha256: str = ""
+    proof: Proof = Proof.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from proxy.health import bypass, local, server
 from proxy.health.model import Check, HealthState
 from proxy.health.names import critical_name
 from proxy.health.server import Connection
+from proxy.impact.grants import missing_grants
 from proxy.schema_history.dump import DumpError, program
 
 OK, WARN, FAIL, UNKNOWN = HealthState.OK, HealthState.WARN, HealthState.FAIL, HealthState.UNKNOWN
@@ -168,7 +169,7 @@ async def on_server(settings: Settings, control: Control, *, running: bool) -> l
         async with asyncio.timeout(_TIMEOUT_S), control.connection(database, statement_timeout_s=5, lock_timeout_s=1) as connection:
             about = await server.about(connection)
             found = [] if running else await _as_the_monitor(settings, connection, about, database)
-            return [*found, await _trash(settings, connection), await _newer(settings, about)]
+            return [*found, await _grants(connection), await _trash(settings, connection), await _newer(settings, about)]
     except (ControlError, TimeoutError) as error:
         why = f"no answer within {_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else str(error)
         return [Check("control", FAIL, f"pghold's own connection: {why}", "Set control to the server with credentials of pghold's own.")]
@@ -203,10 +204,31 @@ async def _as_the_monitor(settings: Settings, connection: Connection, about: ser
 async def _trash(settings: Settings, connection: Connection) -> Check:
     if not settings.soft_drop:
         return Check("soft-drop", OK, "soft drop is off")
-    row = await (await connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'pghold_trash'")).fetchone()
-    if row is not None:
-        return Check("soft-drop", OK, "the schema pghold_trash is there")
-    return Check("soft-drop", WARN, "soft drop is on, and there is no schema pghold_trash yet", "CREATE SCHEMA pghold_trash;")
+    # Each drop has a schema of its own, made by pghold's own role (backups/trash.py).
+    cursor = await connection.execute(
+        "SELECT has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database()), quote_ident(current_user)"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    if row[0]:
+        return Check("soft-drop", OK, "pghold's own role may make schemas for what is dropped")
+    return Check(
+        "soft-drop",
+        WARN,
+        "soft drop is on, and pghold's own role may not make schemas: what is dropped is copied instead",
+        f"GRANT CREATE ON DATABASE {row[1]} TO {row[2]};",
+    )
+
+
+async def _grants(connection: Connection) -> Check:
+    """What pghold's own role may not do, for copies and for what is foreseen."""
+    try:
+        missing = await missing_grants(connection)
+    except psycopg.Error as error:
+        return Check("grants", UNKNOWN, f"the server refused to say: {first_line(error)}")
+    if not missing:
+        return Check("grants", OK, "pghold's own role may read and copy everything here")
+    return Check("grants", WARN, "; ".join(f"{m.what} is missing: {m.why}" for m in missing), " ".join(m.sql for m in missing))
 
 
 async def _newer(settings: Settings, about: server.About) -> Check:
