@@ -33,7 +33,7 @@ from proxy.backups.model import (
     ProtectError,
 )
 from proxy.backups.planner import Planner, Scope, refuse_when_used
-from proxy.backups.reach import Connection, all_tables, held_exclusively, views_of
+from proxy.backups.reach import Connection, all_tables, held_exclusively, sequences_of, views_of
 from proxy.backups.seams import OnProgress
 from proxy.backups.vault import ARCHIVE, Draft, Json, Vault, VaultError
 from proxy.config import Settings
@@ -313,6 +313,8 @@ class VaultProtector:
             skip += [(oid, "locked by another session") for oid in others - own - wanted]
             locked = [oid for oid, _ in skip]
             skip += [(oid, "reads a table that is locked") for oid in await views_of(at.connection, locked) if oid not in locked]
+            # With a sequence goes the default of the table that owns it, and so a lock of that.
+            skip += [(oid, "belongs to a table that is locked") for oid in await sequences_of(at.connection, locked) if oid not in locked]
         return await self._dumper.dump(
             draft,
             at,
