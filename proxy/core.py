@@ -1274,6 +1274,8 @@ class Core:
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
         """The answer is there, or will not come."""
         if held.sight is None or held.commits:
+            # Where the decision came before any answer, it was about the text; the copy is of what the session means by it now.
+            held.sight = held.sight or sight
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
         changed = difference(held.sight, sight, cascades=cascades)
@@ -1454,7 +1456,8 @@ class Core:
             if not self._can_write(plan.substitute.sql):
                 return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
             protection.phase = Phase.RECORDING
-            return [Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
+            kept = CopyState(kind=str(plan.kind), state="done", text=plan.why)
+            return [DescribeCopy(hold_id, kept), Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
         steers = any(s.transaction is not None for s in held.judgement.statements)
         if plan.counted and held.kind is not Kind.EXECUTE and steers:
             return self._not_protected(
@@ -1503,7 +1506,7 @@ class Core:
             statements += ["BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0"]
             protection.wrapped = True
         if plan.lock:
-            statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s))
+            statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s, plan.locked))
         if plan.image:
             statements.append(copy_statement(plan.image))
         if not all(map(self._can_write, statements)):

@@ -49,17 +49,24 @@ class Protection:
     started: bool = False
 
 
-def lock_statement(relations: tuple[str, ...], timeout_s: float) -> str:
+def lock_statement(relations: tuple[str, ...], timeout_s: float, oids: tuple[int, ...] = ()) -> str:
     """Lock them against writers, in whatever transaction is open.
 
     LOCK TABLE itself refuses a transaction that no BEGIN has opened (sql-lock.html); within a function it does not ask. The time limit is
     put back, for the statement that follows has its own.
+
+    Fails when one of `oids` is not among what is locked then: while it waited, the name was given to something else.
     """
+    wanted = ",".join(map(str, oids))
     body = (
         "DECLARE before pg_catalog.text := pg_catalog.current_setting('lock_timeout');"
         f" BEGIN PERFORM pg_catalog.set_config('lock_timeout', '{timeout_s * 1000:.0f}ms', true);"
         f" LOCK TABLE {', '.join(relations)} IN SHARE ROW EXCLUSIVE MODE;"
-        " PERFORM pg_catalog.set_config('lock_timeout', before, true); END"
+        " PERFORM pg_catalog.set_config('lock_timeout', before, true);"
+        f" IF EXISTS (SELECT FROM pg_catalog.unnest('{{{wanted}}}'::pg_catalog.oid[]) AS w(o) WHERE w.o OPERATOR(pg_catalog.<>) ALL (ARRAY("
+        "SELECT l.relation FROM pg_catalog.pg_locks AS l WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.granted"
+        " AND l.mode OPERATOR(pg_catalog.=) 'ShareRowExclusiveLock' AND l.relation IS NOT NULL)))"
+        " THEN RAISE EXCEPTION 'a table was replaced by another of its name before it could be locked'; END IF; END"
     )
     tag = "$pghold$"
     while tag in body:

@@ -53,7 +53,7 @@ async def into_database(
     listed: tuple[Entry, ...] | None = None
     if manifest.kind is CopyKind.ROWS:
         listed = tuple(e for e in entries if e.section is Section.PRE_DATA)
-    elif manifest.kind is not CopyKind.FULL or tables:
+    elif not (manifest.whole or manifest.kind is CopyKind.FULL) or tables:
         listed = only(entries, set((await table_ids(archive, wanted)).values()))
     await make_database(control, name, manifest.encoding, move_aside=False)
     done = 0

@@ -35,6 +35,8 @@ _WATCH_S: Final = 0.5
 _ARGUMENT_BYTES: Final = 1_200_000
 _READ_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
+#: In what pg_dump says; a server that speaks another language is not understood, and the copy has failed.
+_GONE: Final = re.compile(r"does not exist|could not open relation with OID|cache lookup failed")
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,6 +44,10 @@ def die_with_parent() -> None:
     """In a child, before it becomes the program: it is killed when the proxy is (prctl(2)). Linux only; elsewhere nothing."""
     with suppress(AttributeError):
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ChangedError(ProtectError):
+    """Something was dropped by somebody else between the snapshot and the lock of pg_dump: with another snapshot it may work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,7 @@ class Dumper:
             skip: tables to leave out as a whole, and why; none of the wanted ones.
             watch: called now and then; what it raises ends the copy.
 
-        Raises ProtectError.
+        Raises ProtectError (ChangedError).
         """
         affected = set(wanted)
         tool = await self._tools.check("pg_dump", at.version)
@@ -248,7 +254,8 @@ class Dumper:
             except NoRowsError:
                 continue
             except psycopg.Error as error:
-                raise ProtectError(f"{table.name} could not be read: {first_line(error)}") from None
+                kind = ChangedError if isinstance(error, psycopg.errors.UndefinedTable) else ProtectError
+                raise kind(f"{table.name} could not be read: {first_line(error)}") from None
             copied.append(CopiedTable(table.name, rows, table.bytes, checksum))
         objects = None
         if large_objects:
@@ -306,7 +313,8 @@ class Dumper:
                 watch()
                 progress(f"{min(said.tables, of_tables):,} of {of_tables:,} tables, {written() >> 20:,} MB")
             if process.returncode:
-                raise ProtectError(f"pg_dump failed: {said.problem(process.returncode)}")
+                problem = said.problem(process.returncode)
+                raise (ChangedError if _GONE.search(problem) else ProtectError)(f"pg_dump failed: {problem}")
             if not draft.is_sealed:
                 await draft.adopt(ARCHIVE)
         finally:

@@ -100,6 +100,7 @@ class CopyPlan:
         why: for people: what is copied ("3 tables, some 41,220 rows, 12 MB").
         lock: relations, qualified and quoted, which the held session locks against writers before the copy begins, so that what is
             copied is what is destroyed.
+        locked: their oids: under the same names there may be others, once the locks are got.
         image: of ROWS: the query whose rows are copied inside the session's own transaction; they are locked by it.
         image_relation: of ROWS: where these rows belong, qualified and quoted.
         counted: the statement must change exactly as many rows as were copied, else its transaction is rolled back.
@@ -110,6 +111,7 @@ class CopyPlan:
     kind: CopyKind
     why: str
     lock: tuple[str, ...] = ()
+    locked: tuple[int, ...] = ()
     image: str = ""
     image_relation: str = ""
     counted: bool = False

@@ -173,8 +173,9 @@ class Planner:
         # What its role may not change, a statement changes only by foreign keys and by the code of others; and its role may not lock it either.
         unsure = lockable if found.everything else lockable & found.besides
         lockable = lockable - unsure | await _changeable(connection, order.requester.role, unsure)
-        lock = [] if order.committing else sorted(tables[o].name for o in lockable)
-        return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=tuple(lock), detail=scope)
+        locked = () if order.committing else tuple(sorted(lockable))
+        lock = tuple(sorted(tables[o].name for o in locked))
+        return CopyPlan(CopyKind.DUMP, _why(found, with_rows, size), lock=lock, locked=locked, detail=scope)
 
     async def _reach(self, connection: Connection, order: CopyOrder, loss: Loss, tables: dict[int, Table], found: _Found) -> None:
         match loss.what:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import psycopg
 
 from proxy.backups.copy_metrics import CopyMetrics
-from proxy.backups.dump import Dumped, Dumper, Moment, Tools, moment
+from proxy.backups.dump import ChangedError, Dumped, Dumper, Moment, Tools, moment
 from proxy.backups.globals import GLOBALS, as_stream, read_globals
 from proxy.backups.model import (
     Backup,
@@ -33,11 +33,11 @@ from proxy.backups.model import (
     ProtectError,
 )
 from proxy.backups.planner import Planner, Scope, refuse_when_used
-from proxy.backups.reach import Connection, all_tables, held_exclusively, views_of
+from proxy.backups.reach import Connection, all_tables, held_exclusively, sequences_of, views_of
 from proxy.backups.seams import OnProgress
-from proxy.backups.vault import Draft, Json, Vault, VaultError
+from proxy.backups.vault import ARCHIVE, Draft, Json, Vault, VaultError
 from proxy.config import Settings
-from proxy.control import Control, ControlError, first_line
+from proxy.control import APPLICATION_NAME, Control, ControlError, first_line
 from proxy.seams import Clock, StoreError
 from proxy.store.backups import SqlBackups
 
@@ -46,6 +46,9 @@ _PROGRESS_S: Final = 2.0
 FORMAT: Final = 1
 _TRANSACTIONS_KEPT: Final = 200
 _NICENESS: Final = 10
+#: A snapshot in which something was gone is tried again so often.
+_ATTEMPTS: Final = 5
+_BLOCKED_LOOK_S: Final = 1.0
 
 
 class Proving(Protocol):
@@ -120,7 +123,9 @@ class VaultProtector:
             async with asyncio.timeout(self._settings.backup_timeout_s):
                 async with self._turn(told):
                     backup = await self._take(_Order(order, plan, scope), rows, told)
-                return await self._proven(backup, sum(t.bytes for t in backup.tables) <= self._settings.backup_prove_first_bytes, told)
+                copied = await self._proven(backup, sum(t.bytes for t in backup.tables) <= self._settings.backup_prove_first_bytes, told)
+                await self._nothing_came(order, scope, plan, backup)
+                return copied
         except TimeoutError:
             raise ProtectError(f"the copy took longer than {self._settings.backup_timeout_s:g} s (backup_timeout_s)") from None
         except StoreError as error:
@@ -196,8 +201,15 @@ class VaultProtector:
         ) as connection:
             if scope.others:
                 await self._alone(connection, scope.database, role)
-            async with moment(connection) as at:
-                dumped = await self._dump(work, draft, at, role, told)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    async with moment(connection) as at:
+                        dumped = await self._unless_blocked(work, role, self._dump(work, draft, at, role, told))
+                    break
+                except ChangedError:
+                    if attempt == _ATTEMPTS:
+                        raise
+                    await draft.drop(ARCHIVE)
             if scope.others:
                 await self._alone(connection, scope.database, role)
         if plan.kind is CopyKind.FULL and (found := await read_globals(self._control, self._tools, scope.database)):
@@ -238,6 +250,51 @@ class VaultProtector:
         """Nobody but pghold is connected to a database that is about to be dropped. Raises ProtectError."""
         await refuse_when_used(connection, database)
 
+    async def _unless_blocked(self, work: _Order, role: str, dump: Coroutine[None, None, Dumped]) -> Dumped:
+        """pg_dump has no limit for locks that the server takes on its own account, as for a definition: it would wait for the session, and the
+        session for it."""
+        running = asyncio.ensure_future(dump)
+        pid = work.order.backend_pid if work.order is not None else 0
+        watching = asyncio.ensure_future(self._blocked_by(pid, work.scope.database, role) if pid else asyncio.sleep(0))
+        try:
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                await watching
+            return await running
+        finally:
+            running.cancel()
+            watching.cancel()
+            await asyncio.gather(running, watching, return_exceptions=True)
+
+    async def _blocked_by(self, pid: int, database: str, role: str) -> None:
+        """Returns when it cannot be told. Raises ProtectError when a session of pghold's waits for that backend for longer than its lock timeout."""
+        since: dict[int, float] = {}
+        with suppress(ControlError):
+            async with self._control.connection(database, role=role) as connection:
+                while True:
+                    await asyncio.sleep(_BLOCKED_LOOK_S)
+                    cursor = await connection.execute(
+                        "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND usename = current_user AND wait_event_type = 'Lock'"
+                        " AND datname = current_database() AND %s = ANY(pg_blocking_pids(pid))",
+                        (APPLICATION_NAME, pid),
+                    )
+                    now = time.monotonic()
+                    since = {row[0]: since.get(row[0], now) for row in await cursor.fetchall()}
+                    if since and now - min(since.values()) > self._settings.backup_lock_timeout_s:
+                        raise ProtectError(
+                            "pg_dump has to wait for what this session's open transaction has locked: commit or roll back, and send it again"
+                        )
+
+    async def _nothing_came(self, order: CopyOrder, scope: Scope, plan: CopyPlan, backup: Backup) -> None:
+        """While it was copied: a new table in a schema that is dropped, say, which no lock prevents. Raises ProtectError."""
+        if plan.kind is not CopyKind.DUMP or scope.others:
+            return
+        now = (await self._planner.plan(order)).detail
+        if isinstance(now, Scope) and (now.oids - scope.oids or now.everything > scope.everything):
+            why = "more would be lost than was copied: tables were added while the copy was taken; send it again"
+            await _finished(self._unproven(backup, why))
+            raise ProtectError(why)
+
     async def _dump(self, work: _Order, draft: Draft, at: Moment, role: str, told: _Told) -> Dumped:
         scope, plan = work.scope, work.plan
         tables = await all_tables(at.connection)
@@ -256,6 +313,8 @@ class VaultProtector:
             skip += [(oid, "locked by another session") for oid in others - own - wanted]
             locked = [oid for oid, _ in skip]
             skip += [(oid, "reads a table that is locked") for oid in await views_of(at.connection, locked) if oid not in locked]
+            # With a sequence goes the default of the table that owns it, and so a lock of that.
+            skip += [(oid, "belongs to a table that is locked") for oid in await sequences_of(at.connection, locked) if oid not in locked]
         return await self._dumper.dump(
             draft,
             at,
@@ -404,6 +463,7 @@ def _manifest(work: _Order, backup: Backup, at: Moment, dumped: Dumped, tables: 
         "backup": int(backup.id),
         "kind": str(plan.kind),
         "database": scope.database,
+        "whole": scope.everything,
         "encoding": at.encoding,
         "started_at": backup.created_at.isoformat(),
         "what": plan.why,

@@ -329,6 +329,16 @@ async def transaction_of(connection: Connection, backend_pid: int) -> str:
     return str(row[0]) if row is not None else ""
 
 
+async def sequences_of(connection: Connection, oids: Iterable[int]) -> set[int]:
+    """Sequences of the serial and identity columns of these."""
+    return await _oids(
+        connection,
+        "SELECT d.objid::int8 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'"
+        " WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY(%s::oid[]) AND d.deptype IN ('a', 'i')",
+        oids,
+    )
+
+
 async def views_of(connection: Connection, oids: Iterable[int]) -> set[int]:
     """Views that read these, directly or through others: whoever asks for their definition locks what they read."""
     return await _oids(

@@ -149,6 +149,15 @@ class Draft:
         except OSError as error:
             raise VaultError(f"the copy could not be written: {error.strerror}") from None
 
+    async def drop(self, name: str) -> None:
+        """A file that is to be written once more, whole or not. Raises VaultError."""
+        self.files = [f for f in self.files if f.name not in (name, name + SEALED)]
+        try:
+            for path in (self.path / name, self.path / (name + SEALED)):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            raise VaultError(f"the copy could not be written: {error.strerror}") from None
+
     def _keep(self, file: KeptFile) -> KeptFile:
         self.files.append(file)
         return file

@@ -32,6 +32,7 @@ class Manifest(BaseModel, frozen=True):
     """Of manifest.json, what proving and giving back need.
 
     Attributes:
+        whole: all of the database is in it.
         what: for people.
         columns: of ROWS: behind the relation's name, in order.
     """
@@ -39,6 +40,7 @@ class Manifest(BaseModel, frozen=True):
     kind: CopyKind
     database: str
     started_at: str = ""
+    whole: bool = False
     what: str = ""
     encoding: str = "UTF8"
     tables: tuple[CopiedTable, ...] = ()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from proxy.commands import DescribeHold, MoveHold, OpenHold, Record
+from proxy.commands import DescribeHold, MoveHold, OpenHold, PlanCopy, Record
 from proxy.events import BackendLost, CancelRequested, FrontendLost, Granted, HoldOpened, HoldResolved, Recorded, Timer, TimerFired
 from proxy.look import QUESTION
 from proxy.model import AuditEvent, HoldId
@@ -242,6 +242,17 @@ def test_approved_before_the_first_answer_is_released_behind_it() -> None:
     assert table.take_backend() == b""
     table.backend(answers(seen()))
     assert table.take_backend() == DANGER
+
+
+def test_copy_is_of_what_the_answer_says_also_when_the_decision_was_there_before() -> None:
+    table = Table(looks=True, protects=True)
+    table.frontend(DANGER)
+    table.held()
+    table.decide(APPROVED_BY_ANA)
+    table.backend(answers(seen()))
+    [planned] = [c for c in table.others if isinstance(c, PlanCopy)]
+    assert planned.order.sight is not None
+    assert [o.oid for o in planned.order.sight.objects] == [16384]
 
 
 def test_question_that_fails_outside_a_transaction_binds_nothing() -> None:
