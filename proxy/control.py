@@ -89,7 +89,10 @@ class Control:
         try:
             connection = await AsyncConnection.connect(self.conninfo(database, role=role), autocommit=True)
         except psycopg.Error as error:
-            raise ControlError(f"pghold could not connect to database {database or self.place.database!r}: {first_line(error)}") from None
+            missing = "" if self.has_credentials else "; pghold has no credentials of its own: set control"
+            raise ControlError(
+                f"pghold could not connect to database {database or self.place.database!r}: {first_line(error)}{missing}"
+            ) from None
         try:
             await connection.execute(
                 "SELECT set_config('search_path', '', false), set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
