@@ -23,24 +23,13 @@ from typing import Final
 
 from policy.judgement import Judgement
 from proxy.asides import Aside, aside_of
+from proxy.relkinds import RELATION_KINDS
 
 QUESTION: Final = files("proxy").joinpath("look.sql").read_bytes().strip()
 #: Names asked about; a script that names more is bound to the first ones.
 NAMES_LIMIT: Final = 200
 
-_KINDS: Final = {
-    "r": "table",
-    "p": "partitioned table",
-    "v": "view",
-    "m": "materialized view",
-    "i": "index",
-    "I": "partitioned index",
-    "S": "sequence",
-    "t": "TOAST table",
-    "c": "composite type",
-    "f": "foreign table",
-    "schema": "schema",
-}
+_KINDS: Final = {**RELATION_KINDS, "schema": "schema"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,14 @@ def postgres18(folder: Path) -> Iterator[PostgresServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres15(folder: Path) -> Iterator[PostgresServer]:
+    """Debian's PostgreSQL, which is older than the embedded one."""
+    server = PostgresServer(folder / "pg15", debian_bindir())
+    yield server
+    server.stop()
+
+
 def make_certificate(target: Path, name: str = "localhost") -> None:
     """A self-signed certificate for 127.0.0.1 in target/server.crt and .key."""
     target.mkdir(parents=True, exist_ok=True)

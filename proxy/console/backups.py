@@ -18,11 +18,10 @@ from proxy.backups.model import Backup, BackupId, BackupState, CopyKind, Proof, 
 from proxy.backups.overview import Overview, overview
 from proxy.backups.reproof import PROVABLE
 from proxy.console.api_undo import address_of
-from proxy.console.signin import NotAllowedError, SignIn, require
-from proxy.console.views import Views
+from proxy.console.section import Section
+from proxy.console.signin import NotAllowedError, require
 from proxy.control import ControlError
 from proxy.model import Role
-from proxy.services import Services
 from proxy.sight_words import size
 
 _SHOWN: Final = 100
@@ -52,13 +51,8 @@ class Disk:
     text: str
 
 
-class BackupPages:
+class BackupPages(Section):
     """Everything under /backups."""
-
-    def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
-        self._services = services
-        self._signin = signin
-        self._views = views
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from proxy.console.signin import SignIn, require
-from proxy.console.views import Views
+from proxy.console.section import Section
+from proxy.console.signin import require
 from proxy.holds_json import iso
 from proxy.model import Role
 from proxy.services import Services
@@ -65,13 +65,8 @@ def notices_as_json(services: Services) -> dict[str, object]:
     }
 
 
-class NoticePages:
+class NoticePages(Section):
     """/health/notifications/…"""
-
-    def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
-        self._services = services
-        self._signin = signin
-        self._views = views
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)

@@ -15,8 +15,8 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from proxy.audit.chain import Record
 from proxy.audit.search import Query as Wanted
 from proxy.audit.search import as_csv, search
-from proxy.console.signin import SignIn, require
-from proxy.console.views import Views
+from proxy.console.section import Section
+from proxy.console.signin import require
 from proxy.model import AuditEvent, Role
 from proxy.services import Services
 
@@ -26,13 +26,8 @@ _CHANGES_SHOWN: Final = 20
 Text = Annotated[str, Query(max_length=200)]
 
 
-class RecordPages:
+class RecordPages(Section):
     """/audit."""
-
-    def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
-        self._services = services
-        self._signin = signin
-        self._views = views
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)

@@ -15,12 +15,11 @@ from policy.verdict import Profile, Verdict
 from policy.view import RuleAction
 from proxy.console.record import policy_changes
 from proxy.console.script import pieces, unusual_characters
-from proxy.console.signin import SignIn, require
-from proxy.console.views import Views
+from proxy.console.section import Section
+from proxy.console.signin import require
 from proxy.errors import ConfigError
 from proxy.model import ErrandKind, Role
 from proxy.policies import Identity
-from proxy.services import Services
 
 #: What stands in the place of a rule where the statement is pghold's own.
 ERRANDS: Final[dict[str, str]] = {
@@ -52,13 +51,8 @@ class RuleRow:
         return max(certain) if certain else self.profile
 
 
-class RulePages:
+class RulePages(Section):
     """/policy, /rules/{id}."""
-
-    def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
-        self._services = services
-        self._signin = signin
-        self._views = views
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)

@@ -9,24 +9,18 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from proxy.console.signin import SignIn, require
-from proxy.console.views import Views
+from proxy.console.section import Section
+from proxy.console.signin import require
 from proxy.model import Role
 from proxy.schema_history.as_json import compared, log
 from proxy.schema_history.store import UnknownVersionError
-from proxy.services import Services
 
 _VERSIONS_SHOWN: Final = 200
 _LINES_SHOWN: Final = 5000
 
 
-class SchemaPages:
+class SchemaPages(Section):
     """/schema…"""
-
-    def __init__(self, services: Services, signin: SignIn, views: Views) -> None:
-        self._services = services
-        self._signin = signin
-        self._views = views
 
     def routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)

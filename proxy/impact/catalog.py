@@ -9,20 +9,10 @@ from typing import Final
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from proxy.relkinds import RELATION_KINDS
+
 Link = AsyncConnection[TupleRow]
 
-KINDS: Final = {
-    "r": "table",
-    "p": "partitioned table",
-    "v": "view",
-    "m": "materialized view",
-    "i": "index",
-    "I": "partitioned index",
-    "S": "sequence",
-    "t": "TOAST table",
-    "c": "composite type",
-    "f": "foreign table",
-}
 TABLES: Final = frozenset({"table", "partitioned table"})
 #: Kinds whose rows are their own.
 FILLED: Final = frozenset({"table", "materialized view"})
@@ -111,7 +101,9 @@ async def relations(link: Link, oids: Collection[int]) -> dict[int, Known]:
         (list(oids),),
     )
     return {
-        int(oid): Known(int(oid), name, KINDS.get(kind, "relation"), None if tuples < 0 else round(tuples), int(size), temporary, partition)
+        int(oid): Known(
+            int(oid), name, RELATION_KINDS.get(kind, "relation"), None if tuples < 0 else round(tuples), int(size), temporary, partition
+        )
         for oid, name, kind, tuples, size, temporary, partition in await cursor.fetchall()
     }
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from proxy.model import AuditEntry, AuditEvent
 from proxy.store import open_store
 from proxy.store.backups import SqlBackups
 from proxy.tasks import Tasks
-from tests.servers import PostgresServer, debian_bindir
+from tests.servers import PostgresServer
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 HOSTILE = "we ird\"'%s <b>é\\;--"
@@ -120,13 +120,6 @@ async def night(server: PostgresServer, folder: Path, **settings: Any) -> AsyncI
         await keeper.close()
         await copies.stop()
         await store.close()
-
-
-@pytest.fixture(scope="module")
-def postgres15(folder: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(folder / "pg15-keeping", debian_bindir())
-    yield server
-    server.stop()
 
 
 def fill(server: PostgresServer, database: str) -> None:

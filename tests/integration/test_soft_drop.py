@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
@@ -15,14 +15,7 @@ from proxy.model import Decision, Hold, HoldState
 from proxy.store.trash import TrashState
 from tests.equality import dump_of, load_zoo
 from tests.office import ANA, Office, office
-from tests.servers import PostgresServer, debian_bindir
-
-
-@pytest.fixture(scope="module")
-def postgres15(folder: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(folder / "softdrop15", debian_bindir())
-    yield server
-    server.stop()
+from tests.servers import PostgresServer
 
 
 @pytest.fixture(params=["15", "18"])

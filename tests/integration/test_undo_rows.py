@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,9 @@ from proxy.backups.undoing import ConflictError, Conflicts
 from proxy.model import Hold, HoldState
 from tests.equality import dump_of, load_zoo
 from tests.office import ANA, Office, office
-from tests.servers import PostgresServer, debian_bindir
+from tests.servers import PostgresServer
 
 ABORT, SKIP, OVERWRITE = Conflicts
-
-
-@pytest.fixture(scope="module")
-def postgres15(folder: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(folder / "undo15", debian_bindir())
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=["15", "18"])
