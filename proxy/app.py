@@ -126,6 +126,8 @@ class App:
         self._stack.callback(_lock(settings).close)
         self._store = store = await open_store(settings.data_dir)
         self._stack.push_async_callback(store.close)
+        # Also where the start fails half-way: nothing may use what is closed after this.
+        self._stack.push_async_callback(self._tasks.end)
         self._audit = open_audit(settings, self._clock, self._metrics.audit_flushed)
         self._stack.push_async_callback(self._audit.close)
         self._care = AuditCare(settings, self._audit, self._clock, self._log.warning)

@@ -36,6 +36,13 @@ class Tasks:
     def running(self) -> frozenset[asyncio.Task[None]]:
         return frozenset(self._running)
 
+    async def end(self) -> None:
+        """Cancel all, and wait until they have ended."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(set(self._running))
+
     async def wait(self, timeout_s: float) -> None:
         """Wait for all that run now; cancel those that take longer."""
         if not self._running:

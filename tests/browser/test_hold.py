@@ -28,7 +28,7 @@ def test_our_facts_come_first_then_the_script_with_its_dangerous_words_marked(wi
         expect(findings).to_contain_text(f"DROP TABLE {table}")
         expect(findings).to_contain_text("cannot be taken back")
         for words in ("postgres", "deploy 7", "127.0.0.1:", "simple"):
-            expect(page.locator(".facts.wide")).to_contain_text(words)
+            expect(page.locator(".facts.wide").last).to_contain_text(words)
         shown = page.locator("pre.script")
         assert shown.inner_text() == script
         expect(shown.locator(".danger", has_text=table)).to_be_visible()
@@ -43,7 +43,7 @@ def test_our_facts_come_first_then_the_script_with_its_dangerous_words_marked(wi
 def test_characters_that_hide_or_deceive_are_shown_by_their_codes(window: Window, pghold: Pghold, table: str) -> None:
     with waiting(pghold, (f"DROP TABLE {table} /* \u202e safe \u200b */ -- \u0430dmin", {})) as (hold_id,):
         page = window.live(f"/holds/{hold_id}")
-        warning = page.get_by_role("note")
+        warning = page.locator("main").get_by_role("note")
         expect(warning).to_contain_text("characters that hide, or look like others")
         expect(warning).to_contain_text("U+202E RIGHT-TO-LEFT OVERRIDE")
         marked = page.locator("pre.script .hidden")
@@ -60,7 +60,7 @@ def test_parameters_of_a_prepared_statement_are_shown(window: Window, pghold: Pg
     expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
     expect(page.locator(".parameters")).to_contain_text("$1")
     expect(page.locator(".parameters")).to_contain_text("41; <b>x</b>")
-    expect(page.locator(".facts.wide")).to_contain_text("extended")
+    expect(page.locator(".facts.wide").last).to_contain_text("extended")
     deny(page, "no")
     expect(page.locator("#standing")).to_contain_text("denied")
     client.join(10)

@@ -286,6 +286,7 @@ class WatchApp(App[None]):
         self.me: Json = {}
         self._problem = "connecting …"
         self._changed: set[int] = set()
+        self._rung: set[int] = set()
         self._dialog: DecideDialog | None = None
 
     def get_default_screen(self) -> Screen[Any]:
@@ -360,7 +361,8 @@ class WatchApp(App[None]):
 
     def _news(self, raw: Json) -> None:
         number = int(raw["id"])
-        if number in self.board.fresh and raw["state"] == "pending" and number not in self._changed:
+        if number in self.board.fresh and raw["state"] == "pending" and number not in self._rung:
+            self._rung.add(number)  # once, however often it is told more of it
             self.bell()
         if not self._changed:
             self.set_timer(_GATHER_S, self._redraw)
