@@ -656,9 +656,9 @@ class Core:
         statements = held.judgement.statements
         if any(s.transaction in _COMMITS for s in statements):
             return self._gate.active
-        if held.kind is not Kind.QUERY or in_block:
+        if held.kind is Kind.EXECUTE or in_block:
             return False
-        # A Query commits the series before it as well; one that begins a transaction leaves it open.
+        # A Query or FunctionCall commits the series before it as well; a Query that begins a transaction leaves it open.
         return self._gate.active or (any(s.limits for s in statements) and all(s.transaction is None for s in statements))
 
     def _gate_ready(self, status: int) -> None:
@@ -707,8 +707,12 @@ class Core:
         limited = any(s.limits for s in held.judgement.statements)
         alone = held.kind is Kind.QUERY and all(s.transaction is None for s in held.judgement.statements)
         if limited and alone and tracker.transaction_status == IDLE and self._open_series:
-            self._gate.sent(held.judgement)
-            return self._hold_commit(held, "its rows cannot be counted first: it was sent behind messages that no Sync has ended")
+            # It would commit at once, and what is before it with it: held before it runs, as any dangerous statement.
+            why = "its rows cannot be counted first: it was sent behind messages that no Sync has ended"
+            held.judgement = self._gate.uncountable(held.judgement, why)
+            held.stage = Stage.OPENING
+            self._held = held
+            return self._hold()
         if limited and alone and tracker.transaction_status == IDLE:
             self._gate.reset()
             self._gate.sent(held.judgement)

@@ -6,6 +6,7 @@ asks it. What was undone by ROLLBACK TO still counts: too many are held rather t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from policy.judgement import Finding, Judgement, StatementReport, TransactionStep
@@ -92,6 +93,12 @@ class Gate:
     def script(self) -> str:
         """What has changed rows, without the COMMIT."""
         return ";\n".join(self._scripts)
+
+    def uncountable(self, judgement: Judgement, why: str) -> Judgement:
+        """Of a script whose rows cannot be counted before they are committed."""
+        relations = tuple(dict.fromkeys(name for s in judgement.statements if s.limits for name in s.relations))
+        finding = Finding(RULE, Verdict.HOLD, why, "Send a Sync first.", relations=relations)
+        return replace(judgement, verdict=Verdict.HOLD, findings=(finding,), gated=False)
 
     def judgement(self, exceeded: str) -> Judgement:
         """What the operator decides on: the transaction as a whole."""

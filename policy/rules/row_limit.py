@@ -33,20 +33,31 @@ class RowLimit(Rule):
     triggers: ClassVar = (
         Example("BEGIN; UPDATE item SET price = 0 WHERE id < 10; COMMIT"),
         Example("DELETE FROM item WHERE id = 1; COMMIT; SELECT 1"),
+        Example("ROLLBACK; DELETE FROM item WHERE id = 1"),
     )
     passes: ClassVar = (
         Example("UPDATE item SET price = 0 WHERE id < 10", "it is counted while it runs, and its commit may be held"),
         Example("BEGIN; UPDATE other SET x = 1 WHERE id = 1; COMMIT"),
         Example("BEGIN; UPDATE item SET price = 0 WHERE id < 10"),
+        Example("ROLLBACK; BEGIN; UPDATE item SET price = 0 WHERE id < 10"),
+        Example("UPDATE item SET price = 0 WHERE id < 10; ROLLBACK"),
     )
 
     def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
         if not context.row_limits or len(facts.statements) < 2:
             return
         limited: tuple[Limit, ...] = ()
+        alone = False  # behind the end of a transaction, where each statement commits with the script
         for index, statement in enumerate(facts.statements):
-            limited = limited or limits_of(facts, index, context.row_limits)["limits"]
-            if limited and statement.transaction in (TransactionStep.COMMIT, TransactionStep.PREPARE):
-                names = tuple(str(r) for s in facts.statements[:index] for r in s.writes)
-                yield self.found(f"commits by itself, so that its rows cannot be counted first (limit {limited[0]})", index, names)
+            commits = statement.transaction in (TransactionStep.COMMIT, TransactionStep.PREPARE)
+            changes = limits_of(facts, index, context.row_limits)["limits"]
+            if (limited and commits) or (changes and alone):
+                names = tuple(str(r) for s in facts.statements[: index + 1] for r in s.writes)
+                limit = (limited or changes)[0]
+                yield self.found(f"commits by itself, so that its rows cannot be counted first (limit {limit})", index, names)
                 return
+            if commits or statement.transaction is TransactionStep.ROLLBACK:
+                limited, alone = (), True
+            elif statement.transaction is TransactionStep.BEGIN:
+                alone = False
+            limited = limited or changes

@@ -307,6 +307,27 @@ def test_data_of_a_copy_passes_while_it_is_counted() -> None:
     assert table.take_backend() == query("SELECT 1")
 
 
+def test_function_call_behind_an_unsynced_series_commits_it_and_is_counted() -> None:
+    table = limited()
+    table.frontend(parse(DELETE) + bind() + execute() + message(b"H"))
+    table.backend(PARSE_COMPLETE + BIND_COMPLETE + complete("DELETE 6"))
+    table.take_backend()
+    table.frontend(message(b"F", (952).to_bytes(4, "big") + bytes(6)))
+    assert table.take_backend() == b""
+    assert held(table)
+
+
+@pytest.mark.parametrize("script", [f"ROLLBACK; {DELETE}", f"COMMIT; {DELETE}", f"BEGIN; COMMIT; {DELETE}", f"BEGIN; {DELETE}; END"])
+def test_script_that_leaves_its_transaction_is_held_before_it_runs(script: str) -> None:
+    for block in (False, True):
+        table = limited()
+        if block:
+            in_block(table, ("BEGIN", "BEGIN", "T"))
+        table.frontend(query(script))
+        assert table.take_backend() == b""
+        assert held(table)
+
+
 def test_without_a_limit_everything_is_as_it_was() -> None:
     table = Table()
     judge = Engine()
