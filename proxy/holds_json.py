@@ -35,7 +35,7 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "certificate": requester.certificate or None,
         "environment": request.environment,
         "impact": impact_as_json(hold),
-        "backup": None if hold.copy is None else asdict(hold.copy),
+        "backup": None if hold.copy is None else {"id": hold.copy.backup_id or None, **asdict(hold.copy)},
         "severity": request.severity,
         "script_sha256": request.script_sha256,
         "findings": [

@@ -212,6 +212,7 @@ class CopyState:
         state: "running", "done", "failed", "none" (nothing could be lost, or nobody wanted one).
         text: how far it is; what it is; why there is none.
         proof: of backups.model.Proof.
+        tables, rows, bytes: what is in it, and the size of its files.
     """
 
     backup_id: int = 0
@@ -219,6 +220,9 @@ class CopyState:
     state: str = "none"
     text: str = ""
     proof: str = "none"
+    tables: int = 0
+    rows: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

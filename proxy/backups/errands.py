@@ -344,7 +344,7 @@ class Errands:
             await self._book.copied(hold.id, CopyState(kind=str(plan.kind), state="failed", text=str(error)))
             raise
         await self._audit.append(self._entry(AuditEvent.PROTECTED, work.errand, hold, outcome=copied.text))
-        await self._book.copied(hold.id, CopyState(int(copied.backup_id), str(plan.kind), "done", copied.text))
+        await self._book.copied(hold.id, copied.state(plan.kind))
         return copied
 
     def _order(self, work: Work, script: str) -> CopyOrder:

@@ -9,7 +9,7 @@ from typing import NewType
 
 from policy.judgement import Judgement
 from proxy.look import Sight
-from proxy.model import HoldId, Requester
+from proxy.model import CopyState, HoldId, Requester
 
 BackupId = NewType("BackupId", int)
 
@@ -127,12 +127,20 @@ class Copied:
         text: for people: "copy 12: 3 tables, 41,220 rows, 12 MB; restored, equal".
         sha256: of its manifest.
         proof: so far.
+        tables, rows, bytes: what is in it, and the size of its files.
     """
 
     backup_id: BackupId
     text: str
     sha256: str = ""
     proof: Proof = Proof.NONE
+    tables: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+    def state(self, kind: CopyKind) -> CopyState:
+        """For the hold."""
+        return CopyState(int(self.backup_id), str(kind), "done", self.text, str(self.proof), self.tables, self.rows, self.bytes)
 
 
 @dataclass(frozen=True, slots=True)

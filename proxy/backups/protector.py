@@ -452,7 +452,15 @@ def _copied(backup: Backup) -> Copied:
     what = rows if backup.kind is CopyKind.ROWS else f"{len(backup.tables):,} {'table' if len(backup.tables) == 1 else 'tables'}, {rows}"
     size = f"{backup.bytes / (1 << 20):,.1f} MB" if backup.bytes >= 1 << 20 else f"{max(1, backup.bytes >> 10):,} kB"
     proof = f"; {backup.proof_text}" if backup.proof_text else ""
-    return Copied(backup.id, f"copy {backup.id}: {what}, {size}{proof}", backup.manifest_sha256, backup.proof)
+    return Copied(
+        backup.id,
+        f"copy {backup.id}: {what}, {size}{proof}",
+        backup.manifest_sha256,
+        backup.proof,
+        len(backup.tables),
+        backup.rows,
+        backup.bytes,
+    )
 
 
 def _manifest(work: _Order, backup: Backup, at: Moment, dumped: Dumped, tables: tuple[CopiedTable, ...], restore_point: str) -> Json:
