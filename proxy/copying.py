@@ -130,21 +130,7 @@ class Copying:
             self._answer(CopyFailed(hold_id, f"the copy failed ({type(error).__name__})"))
             raise
         else:
-            self._perform(
-                DescribeCopy(
-                    hold_id,
-                    CopyState(
-                        int(copied.backup_id),
-                        str(plan.kind),
-                        "done",
-                        copied.text,
-                        str(copied.proof),
-                        copied.tables,
-                        copied.rows,
-                        copied.bytes,
-                    ),
-                )
-            )
+            self._perform(DescribeCopy(hold_id, copied.state(plan.kind)))
             self._answer(CopyTaken(hold_id, copied))
         finally:
             if rows is not None:
