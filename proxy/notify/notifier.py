@@ -109,7 +109,7 @@ class Notifier:
         self._couriers: dict[str, Courier] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[HoldId, Hold] = {}
-        self._ended: dict[HoldId, None] = {}
+        self._ended: dict[HoldId, HoldState] = {}
         self._protected: dict[HoldId, None] = {}
         self._locked_out: dict[str, datetime] = {}
         self._left_out_at: dict[str, datetime] = {}
@@ -218,7 +218,8 @@ class Notifier:
                 self._opened(hold)
             return
         self._pending.pop(hold.id, None)
-        self._ended[hold.id] = None
+        told = self._ended.get(hold.id)
+        self._ended[hold.id] = hold.state
         if len(self._ended) > _ENDED:
             self._ended.pop(next(iter(self._ended)))
         if hold.state in (HoldState.RELEASED, HoldState.DONE, HoldState.FAILED):
@@ -227,7 +228,8 @@ class Notifier:
             for courier in self._couriers.values():
                 courier.forget(thread)
             return
-        message = compose.settled(hold, self._clock.now()) if self._couriers else None
+        # A hold is shown anew when more is known of it, such as what was foreseen: that is no news.
+        message = compose.settled(hold, self._clock.now()) if self._couriers and told is not hold.state else None
         if message is None:
             return
         for courier in self._couriers.values():
