@@ -258,7 +258,7 @@ def test_a_lock_of_somebody_else_ends_the_copy_in_time(server: PostgresServer, d
                 other.execute("BEGIN; LOCK TABLE lone IN ACCESS EXCLUSIVE MODE")
                 order = held.order("DROP TABLE lone")
                 plan = await shop.protector.plan(order)
-                with pytest.raises(ProtectError, match="(?i)lock"):
+                with pytest.raises(ProtectError, match=r"(?i)lock"):
                     await shop.protector.copy(order, plan, None, shop.said.append)
             assert shop.leftovers() == []
             assert (await shop.last()).state is BackupState.FAILED
