@@ -56,6 +56,8 @@ class Rows:
 class Copying:
     """Attributes are the session's: `report` takes events, `perform` the commands that nothing waits for."""
 
+    __slots__ = ("_full", "_perform", "_protector", "_report", "_rows", "_task", "_tasks", "_told_at")
+
     def __init__(
         self,
         protector: Protector,

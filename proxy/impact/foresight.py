@@ -31,6 +31,8 @@ from proxy.seams import Clock, HoldBook, StoreError, UnknownHoldError
 
 #: Holds looked into at the same time, and so connections.
 _WORKERS: Final = 2
+#: What is decided at once, by a program or ahead of time, is not looked into, and not held up by that.
+_PAUSE_S: Final = 0.05
 #: How long a hold may be without what its session sees before it is looked into all the same.
 _SIGHT_S: Final = 1.0
 #: A connection that nobody needs is kept for this long.
@@ -110,7 +112,7 @@ class Foresight:
             elif hold.id not in self._handled and hold.request.protocol not in ("practice", "errand"):
                 if hold.sight is not None:
                     self._forget(hold.id)
-                    self._enqueue(hold.id)
+                    self._timers[hold.id] = asyncio.get_running_loop().call_later(_PAUSE_S, self._late, hold.id)
                 elif hold.id not in self._timers:
                     self._timers[hold.id] = asyncio.get_running_loop().call_later(_SIGHT_S, self._late, hold.id)
 
