@@ -465,6 +465,11 @@ class App:
         if not settings.backup_before_danger:
             print("pghold: WARNING: copies are switched off: what an approved statement destroys is lost", file=sys.stderr)
             self._log.warning("copies are switched off", setting="backup_before_danger")
+        elif not self._control.has_credentials:
+            self._log.warning(
+                "no credentials for copies: approved destructive statements run only where the server lets the session's role in without any",
+                setting="control",
+            )
         listening = self._server.addresses[0]
         print(f"pghold ready listen={listening} console={self._scheme}://{self._console_address}", file=sys.stderr, flush=True)
         if self._embedded is not None:
