@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Final, cast
 
 from policy.bounds import look
@@ -25,6 +26,7 @@ from policy.rules import ALL_RULES
 from policy.rules._functions import LATER_SCHEMAS, NAMED_ELSEWHERE
 from policy.shape import shape
 from policy.suggest import suggest
+from policy.tools import Act, Reach, marks_of
 from policy.verdict import Environment, Profile, Verdict
 from policy.view import View
 
@@ -37,6 +39,31 @@ _NO_VIEW: Final = View()
 FUNCTION_CALL: Final = "function-call"
 _ALLOW: Final = Judgement(Verdict.ALLOW)
 _ALLOW_LITERAL_FREE: Final = Judgement(Verdict.ALLOW, literal_free=True)
+
+FORCED_SYNC: Final = "forced-sync"
+#: What acts of tools are made of. Findings of other rules are matters of their own, within an act as well.
+ACT_RULES: Final = frozenset(
+    {
+        "alter-column-type",
+        "alter-table-drop-column",
+        "always-true-where",
+        "blocking-constraint",
+        "blocking-index",
+        "blocking-maintenance",
+        "delete-without-where",
+        "detach-partition",
+        "drop-constraint",
+        "drop-database",
+        "drop-object",
+        "drop-schema",
+        "drop-table",
+        "rename",
+        "sequence-reset",
+        "table-rewrite",
+        "truncate",
+        "update-without-where",
+    }
+)
 
 #: In the JSON tree. A quote inside a string value is escaped, so a key's closing quote and colon never match in a value.
 _FUNCTION: Final = re.compile(rb'"funcname":\[(?:\{"String":\{"sval":"[^"\\]*"\}\},)*\{"String":\{"sval":"([^"\\]*)"\}\}\]')
@@ -129,6 +156,9 @@ class Engine:
             judgement = self._unanalysable("an expression is nested too deep to be analysed", script)
         except Exception as error:  # Safety: a bug in a rule or in the extraction holds (test_engine).
             judgement = self._unanalysable(f"the analysis failed ({type(error).__name__})", script)
+        marks = marks_of(script.decode("utf-8", "replace"))
+        if marks:
+            judgement = replace(judgement, marks=marks)
         self.remember(script, context, judgement)
         return judgement
 
@@ -146,6 +176,44 @@ class Engine:
         except (UndecodableError, GrammarError, TooDeepError, RecursionError):
             return plain
         return bound if bound.verdict > plain.verdict else replace(plain, wants_values=False)
+
+    def as_act(self, judgement: Judgement, act: Act, database: str) -> Judgement:
+        """The judgement of a script that is to be held, as what it is of the act that it begins. Never milder than it was, but where forced
+        syncs pass: then what the act is made of is allowed for that reason, and anything else in the script is as it was.
+
+        `database` is the session's.
+        """
+        if not act.forced:
+            return judgement
+        relations = judgement.relations
+        wanted = relations if act.reach is Reach.DATABASE else (database,)
+        tested = bool(wanted) and all(any(fnmatchcase(name.strip('"'), p) for p in self.view.test_databases) for name in wanted)
+        default = Verdict.HOLD if self.view.allows_forced_sync or self.environment is not Environment.PRODUCTION else Verdict.DENY
+        why = ""
+        if tested:
+            why = "a test database, by its name"
+        elif self.environment is Environment.TEST:
+            why = "the test environment"
+        what = f"{act.tool} {act.kind}"
+        rule = next((r for r in self._rules if r.id == FORCED_SYNC), None)
+        finding = self._settle(
+            Finding(FORCED_SYNC, default, f"{what} begins here", rule.hint() if rule else "", 0, (0, 0), relations), default
+        )
+        if finding.verdict is Verdict.ALLOW:
+            why = finding.allowed_because or "the policy"
+        elif any(a.concerns(FORCED_SYNC) for a in self.view.actions) and finding.verdict is not default:
+            why = ""  # the policy says what to do, wherever this is
+        if why:
+            findings = tuple(
+                replace(f, verdict=Verdict.ALLOW, allowed_because=f"{what}: {why}") if f.rule_id in ACT_RULES else f
+                for f in judgement.findings
+            )
+            verdict = max((f.verdict or Verdict.WARN for f in findings), default=Verdict.WARN)
+            return replace(judgement, verdict=verdict, findings=findings)
+        if finding.verdict is Verdict.DENY:
+            where = "in production" if self.environment is Environment.PRODUCTION else "here"
+            finding = replace(finding, message=f"forced sync is not allowed {where}: {what}")
+        return replace(judgement, verdict=max(judgement.verdict, finding.verdict), findings=(finding, *judgement.findings))
 
     def remember(self, script: bytes, context: Context, judgement: Judgement) -> None:
         """Keep a judgement, if it may be served to others: one of `judge`, or of an engine of the same policy in another process."""

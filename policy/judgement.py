@@ -176,6 +176,7 @@ class Judgement:
         wants_values: harmless as far as the text tells, but a parameter's value may make it otherwise: see Engine.judge_bound.
         announced: it changes the schema, and somebody wants to be told (View.announces), so that sessions follow what becomes of it.
         gated: the policy counts rows, and it changes some, or begins or ends a transaction.
+        marks: of tools (policy.tools) that it contains; sessions remember them.
         syntax_error: what PostgreSQL's grammar says of text that it rejects.
         display: the script as text for people, decoded as far as possible; passwords blanked. Never executed.
     """
@@ -190,6 +191,7 @@ class Judgement:
     wants_values: bool = False
     announced: bool = False
     gated: bool = False
+    marks: tuple[str, ...] = ()
     #: ALLOW, whatever the session, with no effect to track: the relay's fast path looks at nothing else.
     plain: bool = field(init=False, default=False)
 
@@ -200,6 +202,7 @@ class Judgement:
             and not self.wants_values
             and not self.announced
             and not self.gated
+            and not self.marks
             and not any(s.effects for s in self.statements)
         )
         object.__setattr__(self, "plain", plain)

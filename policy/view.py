@@ -85,6 +85,8 @@ class View:
     read_only: the identity may only read.
     announces: somebody wants to be told of DDL that passes.
     row_limits: each counts by itself.
+    allows_forced_sync: in production it is held, not denied.
+    test_databases: patterns of databases in which forced syncs are left alone.
     """
 
     actions: tuple[RuleAction, ...] = ()
@@ -92,6 +94,8 @@ class View:
     read_only: bool = False
     announces: bool = False
     row_limits: tuple[RowLimit, ...] = ()
+    allows_forced_sync: bool = False
+    test_databases: tuple[str, ...] = ()
 
     def decide(self, rule_id: str, relations: tuple[str, ...], default: Verdict) -> RuleAction | None:
         """The strictest action that applies to a finding; None leaves the profile's verdict."""

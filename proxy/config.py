@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     otel_endpoint: str = Field(
         "", description="Where traces go: an OTLP/HTTP collector, such as http://127.0.0.1:4318; needs the extra otel. Empty: nowhere."
     )
-    allow_force_sync: bool = Field(False, description="Understood for later use: forced syncs in production.")
+    allow_force_sync: bool = Field(False, description="In production, hold forced syncs instead of denying them.")
     control: str = Field(
         "", repr=False, description="The server with pghold's own credentials, for copies and impact; default: those of upstream."
     )
@@ -421,7 +421,13 @@ def load(options: dict[str, Any]) -> Settings:  # any: what the command line giv
 
 def load_policies(settings: Settings, *, announces: bool = False) -> Policies:
     """The [policy] of the settings' file. Raises ConfigError that names file, key and expected form."""
-    return Policies(read_policy(settings.policy), profile=settings.profile, environment=settings.effective_environment, announces=announces)
+    return Policies(
+        read_policy(settings.policy),
+        profile=settings.profile,
+        environment=settings.effective_environment,
+        announces=announces,
+        allows_forced_sync=settings.allow_force_sync,
+    )
 
 
 def read_policy(file: Path | None) -> PolicyFile:

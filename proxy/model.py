@@ -143,6 +143,23 @@ class HeldFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldAct:
+    """What a tool has begun (policy.tools.Act): the hold is about all of it, not about the first statement alone.
+
+    Attributes:
+        title: for people, without a count: "Sequelize force sync".
+        forced: the rule forced-sync is about it; False: a migration.
+        is_whole: it destroys all that the hold lists; False: it may be content with less.
+    """
+
+    tool: str
+    title: str
+    reach: str
+    forced: bool
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HoldRequest:
     """A script that is to wait.
 
@@ -157,6 +174,7 @@ class HoldRequest:
         waits: a client waits for the answer; False where it was refused at once, and may try again once approved.
         follows: the hold that was approved for other objects than are there now; `difference` says what changed.
         recent: what the session sent before, oldest first, cut.
+        act: of a tool, which this script begins.
     """
 
     requester: Requester
@@ -176,6 +194,7 @@ class HoldRequest:
     follows: HoldId | None = None
     difference: tuple[str, ...] = ()
     recent: tuple[str, ...] = ()
+    act: HeldAct | None = None
 
 
 @dataclass(frozen=True, slots=True)

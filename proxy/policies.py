@@ -241,6 +241,10 @@ class PolicyFile(_Model):
     groups: dict[str, list[str]] = Field(default_factory=dict, description="Groups of roles, by name; patterns with * and ?.")
     protected: Patterns = Field(description="Relations of which any change is held, such as billing.*.")
     environments: dict[Environment, EnvironmentEntry] = Field(default_factory=dict, description="What differs by environment.")
+    test_databases: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
+        default_factory=lambda: ["test", "test_*", "*_test", "*_test_[0-9]*"],
+        description="Databases in which forced syncs of tools are left alone.",
+    )
     rules: list[RuleEntry] = Field(default_factory=list, description="What rules do.")
     read_only: list[Condition] = Field(default_factory=list, description="Identities that only read.")
     approvals: list[ApprovalEntry] = Field(default_factory=list, description="What approving takes.")
@@ -287,6 +291,7 @@ class Policies:
         environment: Environment = Environment.PRODUCTION,
         now: Callable[[], datetime] = _utc_now,
         announces: bool = False,
+        allows_forced_sync: bool = False,
     ) -> None:
         self.file = file or PolicyFile.model_validate({})
         here = self.file.environments.get(environment)
@@ -295,6 +300,7 @@ class Policies:
         self.hits_before = self.misses_before = 0
         self._now = now
         self._announces = announces
+        self._allows_forced_sync = allows_forced_sync
         self._engines: OrderedDict[View, Engine] = OrderedDict()
         entries: list[Condition] = [*self.file.rules, *self.file.read_only, *self.file.row_limits]
         self.changes = any(e.changes for e in entries)
@@ -308,6 +314,8 @@ class Policies:
             any(e.holds(identity, self.environment, groups, now) for e in self.file.read_only),
             self._announces,
             tuple(e.as_limit() for e in self.file.row_limits if e.holds(identity, self.environment, groups, now)),
+            self._allows_forced_sync,
+            tuple(self.file.test_databases),
         )
 
     def rejects(self, identity: Identity) -> bool:

@@ -33,6 +33,7 @@ from policy.rules.drop_role import DropRole
 from policy.rules.drop_schema import DropSchema
 from policy.rules.drop_table import DropTable
 from policy.rules.extension import Extension
+from policy.rules.forced_sync import ForcedSync
 from policy.rules.foreign_data import ForeignData
 from policy.rules.guard_setting import GuardSetting
 from policy.rules.large_object import LargeObject
@@ -105,6 +106,7 @@ ALL_RULES: Final[tuple[Rule, ...]] = (
     DropSchema(),
     DropTable(),
     Extension(),
+    ForcedSync(),
     ForeignData(),
     GuardSetting(),
     LargeObject(),

@@ -51,7 +51,7 @@ def test_rule_is_documented_as_the_others_are(rule: Rule) -> None:
     assert cls.section("Why it is held") or cls.section("Why it is denied")
     assert cls.section("Instead")
     assert cls.section("Known gaps")
-    assert len(rule.triggers) >= 2
+    assert len(rule.triggers) >= 2 or not rule.looks_at  # without: it is found in a session, not in a script
     assert rule.passes
 
 

@@ -1,0 +1,28 @@
+"""All tools that are known, one file each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policy.tools.tool import Act, Evidence, Reach, Tool
+
+__all__ = ["ALL_TOOLS", "Act", "Evidence", "Reach", "Tool", "marks_of", "recognise"]
+
+#: The first that recognises an act counts: those that are surer of themselves come first.
+ALL_TOOLS: Final[tuple[Tool, ...]] = ()
+
+_MARKS: Final = tuple(dict.fromkeys(mark for tool in ALL_TOOLS for mark in tool.marks))
+
+
+def marks_of(text: str) -> tuple[str, ...]:
+    """Which marks of tools are in it."""
+    return tuple([mark for mark in _MARKS if mark in text])
+
+
+def recognise(evidence: Evidence) -> Act | None:
+    """What a tool has begun with a script that is to be held."""
+    for tool in ALL_TOOLS:
+        act = tool.recognise(evidence)
+        if act is not None:
+            return act
+    return None
