@@ -1,0 +1,96 @@
+"""A database of its own behind pghold, for one tool: run its command, look at what is held, decide, and compare what is left.
+
+The server is the shared PostgreSQL 18; the proxy runs as in development, where a forced sync is held. Copies are off unless asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from tests.servers import Pghold, PostgresServer, wait_for
+
+#: How long a command may take: a JVM or a bundler starts slowly on a busy machine.
+COMMAND_S: Final = 120.0
+
+
+class Stage:
+    """Attributes:
+    database: its name; it must not look like a test database, which forced syncs may destroy.
+    proxy: pghold in front of it.
+    """
+
+    def __init__(
+        self, server: PostgresServer, database: str, environment: str = "development", *options: str, backups: bool = False
+    ) -> None:
+        self.server = server
+        self.database = database
+        self.rebuild()
+        url = f"postgresql://postgres@127.0.0.1:{server.port}/{database}"
+        self.proxy = Pghold(url, "--environment", environment, *options, backups=backups)
+
+    def rebuild(self) -> None:
+        """An empty database of that name."""
+        self.server.sql(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        self.server.sql(f'CREATE DATABASE "{self.database}"')
+
+    def close(self) -> None:
+        self.proxy.stop()
+        self.server.sql(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+
+    def url(self, *, through: bool = True, scheme: str = "postgresql") -> str:
+        """Of the database, through the proxy or past it."""
+        port = self.proxy.port if through else self.server.port
+        return f"{scheme}://postgres@127.0.0.1:{port}/{quote(self.database)}"
+
+    def start(self, command: list[str], folder: Path, *, through: bool = True, **environment: str) -> subprocess.Popen[str]:
+        """Run a tool's command with DATABASE_URL and libpq's variables set; its output is one stream."""
+        port = self.proxy.port if through else self.server.port
+        given = {
+            **os.environ,
+            "DATABASE_URL": self.url(through=through),
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(port),
+            "PGUSER": "postgres",
+            "PGDATABASE": self.database,
+            **environment,
+        }
+        return subprocess.Popen(
+            command, cwd=folder, env=given, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def run(self, command: list[str], folder: Path, *, through: bool = True, **environment: str) -> str:
+        """To its end, which must be a success; return its output."""
+        process = self.start(command, folder, through=through, **environment)
+        out, _ = process.communicate(timeout=COMMAND_S)
+        assert process.returncode == 0, out
+        return out
+
+    def hold(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        """The one that the command waits for, once what it is about is known."""
+
+        def is_there() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"the command ended without a hold, code {process.returncode}: {process.stdout.read()}")  # type: ignore[union-attr]
+            return bool(self.proxy.holds())
+
+        wait_for(is_there, COMMAND_S)
+        holds = self.proxy.holds()
+        assert len(holds) == 1, holds
+        return holds[0]
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        """Its exit code and output. Nothing may be held meanwhile: one decision was enough."""
+        out, _ = process.communicate(timeout=COMMAND_S)
+        return process.returncode, out
+
+    def contents(self) -> dict[str, list[Any]]:
+        """Every table of the database with its rows, past the proxy."""
+        names = self.server.sql(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1",
+            self.database,
+        )
+        return {name: sorted(self.server.sql(f"SELECT t::text FROM {name} AS t", self.database)) for (name,) in names}
