@@ -44,8 +44,13 @@ class Aside:
     error: bytes = field(default=b"", repr=False)
 
 
-def aside_of(statements: tuple[bytes, ...], number: int, *, argument: bytes | None = None, has_sync: bool) -> Aside:
-    """Each statement as Parse, Bind, Execute and Close. `number` tells the names of one session apart; `argument` is the value of $1."""
+def aside_of(
+    statements: tuple[bytes, ...], number: int, *, argument: bytes | None = None, has_sync: bool, reads_tables: bool = False
+) -> Aside:
+    """Each statement as Parse, Bind, Execute and Close. `number` tells the names of one session apart; `argument` is the value of $1.
+
+    `reads_tables`: their portals are closed as well, for an open one would keep its tables in use, so that they could not be dropped.
+    """
     messages = b""
     kinds: list[Kind] = []
     for index, statement in enumerate(statements):
@@ -54,9 +59,12 @@ def aside_of(statements: tuple[bytes, ...], number: int, *, argument: bytes | No
             Parse(name, statement, ()).encode()
             + Bind(name, name, (), () if argument is None else (argument,), ()).encode()
             + Execute(name, 0).encode()
-            + Close(ObjectKind.STATEMENT, name).encode()
         )
         kinds += [Kind.PARSE, Kind.BIND, Kind.EXECUTE, Kind.CLOSE]
+        if reads_tables:
+            messages += Close(ObjectKind.PORTAL, name).encode()
+            kinds.append(Kind.CLOSE)
+        messages += Close(ObjectKind.STATEMENT, name).encode()
     messages += (Sync() if has_sync else Flush()).encode()
     if has_sync:
         kinds.append(Kind.SYNC)

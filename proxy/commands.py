@@ -116,6 +116,15 @@ class TellCopied:
 
 
 @dataclass(frozen=True, slots=True)
+class TellPart:
+    """What became of a part of a plan that was approved. `outcome` is a CommandComplete tag, SQLSTATE, or why it did not run."""
+
+    hold_id: HoldId
+    outcome: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExpireHold:
     """Move the hold from pending to expired, and report HoldMoved: an operator may have been faster."""
 
@@ -187,6 +196,7 @@ Command = (
     | StopCopy
     | DescribeCopy
     | TellCopied
+    | TellPart
     | ExpireHold
     | StartTimer
     | StopTimer

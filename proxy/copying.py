@@ -10,7 +10,7 @@ from proxy.backups.model import CopyOrder, CopyPlan, ProtectError
 from proxy.backups.seams import Protector
 from proxy.commands import Command, DescribeCopy, KeepRows, PlanCopy, StopCopy, TakeCopy, TellCopied
 from proxy.events import CopyFailed, CopyPlanned, CopyProgressed, CopyTaken, Event
-from proxy.model import CopyState, HoldId
+from proxy.model import CopyState
 from proxy.tasks import Tasks
 
 #: Rows that wait to be kept; with more than this the server is not read.
@@ -124,7 +124,7 @@ class Copying:
         hold_id = order.hold_id
         try:
             copied = await self._protector.copy(
-                order, plan, aiter(rows) if rows is not None else None, lambda text: self._tell(hold_id, plan, text)
+                order, plan, aiter(rows) if rows is not None else None, lambda text: self._tell(order, plan, text)
             )
         except ProtectError as error:
             self._answer(CopyFailed(hold_id, str(error)))
@@ -132,7 +132,8 @@ class Copying:
             self._answer(CopyFailed(hold_id, f"the copy failed ({type(error).__name__})"))
             raise
         else:
-            self._perform(DescribeCopy(hold_id, copied.state(plan.kind)))
+            if not order.part:
+                self._perform(DescribeCopy(hold_id, copied.state(plan.kind)))
             self._answer(CopyTaken(hold_id, copied))
         finally:
             if rows is not None:
@@ -142,10 +143,11 @@ class Copying:
         self._task = None
         self._report(event)
 
-    def _tell(self, hold_id: HoldId, plan: CopyPlan, text: str) -> None:
+    def _tell(self, order: CopyOrder, plan: CopyPlan, text: str) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._told_at < _TELL_S:
             return
         self._told_at = now
-        self._perform(DescribeCopy(hold_id, CopyState(0, str(plan.kind), "running", text)))
-        self._report(CopyProgressed(hold_id, text))
+        if not order.part:
+            self._perform(DescribeCopy(order.hold_id, CopyState(0, str(plan.kind), "running", text)))
+        self._report(CopyProgressed(order.hold_id, text))

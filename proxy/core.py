@@ -16,6 +16,9 @@ A held message goes through these stages; every arrow to the right is one event:
     SETTLING --Recorded-->   refused, or CHECKING       (the decision is on disk before it takes effect)
     CHECKING --the look's answer--> released, or OPENING again, when what it is about is not what the operator saw
 
+A script that begins an act of a tool (acts.py) is SURVEYING before OPENING: the session is asked what the whole act is about. Once that was approved, what
+belongs to it comes straight to CHECKING, and is no hold of its own.
+
 Beside that, the session is asked what the held message is about (look.py), as soon as nothing is in flight that the question could
 disturb. Its answers come between the backend's other messages; while one is expected, `_sift` takes them out.
 
@@ -38,6 +41,7 @@ from typing import Final, assert_never
 
 from policy.judgement import Effect, Judgement, TransactionStep
 from policy.lexing import UndecodableError, decode
+from policy.tools import Evidence, Reach, recognise
 from policy.verdict import Verdict
 from protocol import ReadyForQuery, TransactionStatus
 from protocol.errors import MessageTooLargeError, ProtocolError, RemoteProtocolError
@@ -60,6 +64,19 @@ from protocol.tracker import (
     Tracker,
 )
 from proxy import replies
+from proxy.acts import (
+    SNAPSHOT,
+    ActRun,
+    ActSurvey,
+    PartCheck,
+    as_identifier,
+    held_act,
+    make_part_check,
+    make_survey,
+    survey_difference,
+    title,
+    unchanged_statement,
+)
 from proxy.asides import SKIPPED, Aside, Asides, Asked, aside_of, query_aside
 from proxy.backups.model import Copied, CopyKind, CopyOrder, CopyPlan, Substitute
 from proxy.commands import (
@@ -86,6 +103,7 @@ from proxy.commands import (
     TakeCopy,
     Tell,
     TellCopied,
+    TellPart,
 )
 from proxy.escort import COMMIT, ROLLBACK, Escort, Escorted
 from proxy.events import (
@@ -116,9 +134,9 @@ from proxy.gate import Gate
 from proxy.held import AT_WORK, UNDECIDED, CoreSettings, Held, Mode, Stage
 from proxy.inflight import Committing, Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
-from proxy.look import CODECS, Look, Sight, difference, make_look, names_of
+from proxy.look import CODECS, Look, Question, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
-from proxy.model import AuditEntry, AuditEvent, CopyState, Decision, HoldId, HoldState, Requester
+from proxy.model import AuditEntry, AuditEvent, CopyState, Decision, HeldAct, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
 from proxy.protection import Phase, Protection, copy_statement, lock_statement, rows_of
 
@@ -190,6 +208,10 @@ _COMMITS: Final = frozenset({TransactionStep.COMMIT, TransactionStep.PREPARE})
 #: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
 _RECENT: Final = 8
 _RECENT_BYTES: Final = 1024
+#: Of a held script, for whoever recognises tools.
+_EVIDENCE_CHARACTERS: Final = 64 << 10
+#: An act is over when nothing of it ran for this many times `act_idle_s`, whatever else the session does.
+_ACT_BEATS: Final = 30
 
 _IN_COPY: Final = frozenset({F_COPY_DATA, F_COPY_DONE, F_COPY_FAIL, F_FLUSH, F_SYNC, F_TERMINATE})
 
@@ -227,6 +249,8 @@ class Core:
         self._keeping = 0  # of a CopyData for us that has not come whole
         self._escort: Escort | None = None
         self._gate = Gate()
+        self._marks: set[str] = set()
+        self._act: ActRun | None = None
         self._sifting = False
         self._held: Held | None = None
         self._draining = False
@@ -267,7 +291,7 @@ class Core:
     @property
     def has_step(self) -> bool:
         """Something of ours is at work in the backend, which a CancelRequest stops as well."""
-        return self._asides.in_flight is not None and not isinstance(self._asides.in_flight, Look)
+        return self._asides.in_flight is not None and not isinstance(self._asides.in_flight, Question)
 
     @property
     def state(self) -> str:
@@ -298,8 +322,8 @@ class Core:
                 return self._backend_lost(reason)
             case HoldOpened(hold_id):
                 return self._hold_opened(hold_id)
-            case Granted(hold_id, decision, sight):
-                return self._granted(hold_id, decision, sight)
+            case Granted(hold_id, decision, sight, planned):
+                return self._granted(hold_id, decision, sight, planned)
             case OpenFailed(reason):
                 return self._open_failed(reason)
             case HoldResolved(hold_id, decision):
@@ -340,6 +364,8 @@ class Core:
         match event:
             case HoldOpened(hold_id):
                 return [MoveHold(hold_id, HoldState.ABANDONED, "the session ended while the hold was opened")]
+            case Granted(hold_id, planned=True):
+                return [TellPart(hold_id, "the session ended before it could run", True)]
             case Granted(hold_id):
                 return [MoveHold(hold_id, HoldState.ABANDONED, "the session ended before it could run")]
             case HoldResolved(hold_id, decision):
@@ -411,7 +437,7 @@ class Core:
         tracker = self.tracker
         if tracker.skipping or tracker.copy == CopyMode.IN:
             return self._walk_copy_data(data, position) if not tracker.skipping else position
-        if self._gate.active:
+        if self._gate.active or self._act is not None:
             return position
         append = tracker.requests.append
         statements = self.knowledge.statements
@@ -620,7 +646,11 @@ class Core:
     def _decide(self, held: Held, data: bytes, end: int, out: list[Command]) -> int:
         """Forward the message when it is allowed; else hold it and keep what is behind it."""
         judgement = held.judgement
+        if judgement.marks:
+            self._marks.update(judgement.marks)
         if judgement.verdict is Verdict.ALLOW or self._off:
+            if self._act is not None:
+                self._act.saw(judgement)
             if (judgement.gated or self._gate.active) and self._must_count(held):
                 return self._wait_and_count(held, data, end, out)
             self.allowed += 1
@@ -824,6 +854,8 @@ class Core:
 
     def _name_statement(self, name: bytes, script: bytes, judgement: Judgement) -> None:
         self._open_series = True
+        if judgement.marks:
+            self._marks.update(judgement.marks)
         meaning = HARMLESS if judgement.plain else Meaning(judgement, script, self.knowledge.generation)
         self.knowledge.statements.assign(name, meaning, self.tracker.series)
         self.tracker.requests.append(Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))
@@ -925,6 +957,13 @@ class Core:
         """Begin the decision about `self._held`, whose judgement is not ALLOW."""
         held = self._held
         assert held is not None
+        if held.judgement.verdict >= Verdict.HOLD and not held.commits:
+            if self._may_be_part(held):
+                return self._begin_part(held)
+            self._recognise(held)
+        return self._hold_alone(held)
+
+    def _hold_alone(self, held: Held) -> list[Command]:
         verdict = held.judgement.verdict
         count = Count(verdict.name.lower(), held.judgement.rule_ids)
         if self._settings.mode is Mode.OBSERVE or verdict is Verdict.WARN:
@@ -941,6 +980,8 @@ class Core:
         return [count, *self._open(held)]
 
     def _open(self, held: Held) -> list[Command]:
+        if held.act is not None and not held.surveyed and self._wants_survey(held):
+            return self._survey(held)
         # A series without its Sync yet is an implicit transaction: locks of its earlier statements stay as well.
         in_transaction = self.tracker.transaction_status != IDLE or bool(self.tracker.requests) or held.commits
         settings = self._settings
@@ -955,7 +996,7 @@ class Core:
             waits=not held.rejects,
             follows=held.follows,
             difference=held.difference,
-            recent=tuple(script.decode("utf-8", "backslashreplace") for script in self._recent),
+            recent=self._recent_scripts(),
         )
         # Asked first, so that the server answers while the store writes. What is held again was looked at just now.
         return [*(self._ask(held) if held.sight is None else ()), OpenHold(request)]
@@ -970,7 +1011,8 @@ class Core:
         if held.sight is not None:
             out.append(DescribeHold(hold_id, held.sight))
         if not held.rejects:
-            notice = replies.held_notice(hold_id, held.judgement, held.timeout_s, held.difference)
+            what = title(held.act, held.sight) if held.act is not None else ""
+            notice = replies.held_notice(hold_id, held.judgement, held.timeout_s, held.difference, what)
             out += [
                 *self._insert(self._encoded(notice)),
                 StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
@@ -978,12 +1020,18 @@ class Core:
             ]
         return [*out, Record(self._entry(AuditEvent.HELD, held, outcome="" if not held.rejects else "the client does not wait"))]
 
-    def _granted(self, hold_id: HoldId, decision: Decision, sight: Sight | None) -> list[Command]:
+    def _granted(self, hold_id: HoldId, decision: Decision, sight: Sight | None, planned: bool) -> list[Command]:
         held = self._held
         if held is None or held.stage is not Stage.OPENING:
-            return [MoveHold(hold_id, HoldState.WITHDRAWN, "the statement was withdrawn before it could run")]
+            why = "the statement was withdrawn before it could run"
+            return [TellPart(hold_id, why, True) if planned else MoveHold(hold_id, HoldState.WITHDRAWN, why)]
         held.hold_id = hold_id
         held.decision = decision
+        if planned:
+            # The plan is on record, with every statement of it.
+            held.part = held.planned = True
+            held.act = None
+            return [*self._guard(held), *self._scan_waiting()]
         held.granted = True
         held.sight = sight
         held.stage = Stage.SETTLING
@@ -1009,6 +1057,7 @@ class Core:
         if held is None or held.stage is not Stage.JUDGING:
             return []
         held.judgement = judgement
+        self._marks.update(judgement.marks)
         if held.kind is Kind.PARSE:
             self._held = None
             self._name_statement(held.portal, held.script, judgement)
@@ -1109,7 +1158,7 @@ class Core:
         """It is on record that it does not run: close what was opened for it, then tell."""
         protection = held.protection
         unwinds = held.commits or (protection is not None and protection.wrapped)
-        if self._asides.in_flight is not None and (unwinds or not isinstance(self._asides.in_flight, Look)):
+        if self._asides.in_flight is not None and (unwinds or not isinstance(self._asides.in_flight, Question)):
             held.stage = Stage.UNWINDING
             return []  # its answer comes first
         if protection is not None and protection.wrapped and self.tracker.transaction_status != IDLE:
@@ -1119,13 +1168,13 @@ class Core:
             assert held.settlement is not None
             moved: list[Command] = []
             if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None):
-                moved.append(MoveHold(held.hold_id, held.end, held.why))
+                moved += self._move(held, held.end, held.why)
             return [*moved, *self._undo_commit(held, held.settlement)]
         self._held = None
         out: list[Command] = []
         # An expiry and an operator's denial are in the store already.
-        if held.hold_id is not None and (held.end is HoldState.WITHDRAWN or protection is not None) and not held.undone:
-            out.append(MoveHold(held.hold_id, held.end, held.why))
+        if held.hold_id is not None and (held.part or held.end is HoldState.WITHDRAWN or protection is not None) and not held.undone:
+            out += self._move(held, held.end, held.why)
         error = held.settlement
         if held.skipped and self.tracker.skipping and error is not None:
             return [*out, *self._insert(error), *self._go_on()]
@@ -1148,11 +1197,15 @@ class Core:
         protection = held.protection
         plan = protection.plan if protection is not None else None
         out: list[Command] = []
-        if held.hold_id is not None:
+        if held.hold_id is not None and not held.part:
             out.append(MoveHold(held.hold_id, HoldState.RELEASED))
+        if held.act is not None and held.act.reach == Reach.SCHEMA and held.sight is not None and not held.sight.unbound:
+            out += self._begin_act(held, held.act, held.sight)
+        if held.part:
+            out.append(StopTimer(Timer.LOOK))
         if protection is not None:
             out.append(StopTimer(Timer.HEARTBEAT))
-            if protection.copied is not None and held.hold_id is not None:
+            if protection.copied is not None and held.hold_id is not None and not held.part:
                 out += self._insert(self._encoded(replies.copied_notice(held.hold_id, protection.copied.text)))
         if held.judgement.verdict is Verdict.WARN and any(f.verdict is Verdict.WARN for f in held.judgement.findings):
             out += self._insert(self._encoded(replies.warning(held.judgement)))
@@ -1166,6 +1219,134 @@ class Core:
             escort = Escort(held, expected=protection.rows if plan.counted else None, wrapped=protection.wrapped)
             return [*out, *self._send_escorted(held, escort, held.frame)]
         return [*out, *self._forward(held), *self._go_on()]
+
+    # --- acts of tools (acts.py) ------------------------------------------------------------------------------------
+
+    def _recognise(self, held: Held) -> None:
+        """Whether it begins an act of a tool; then the judgement is about that."""
+        script = (held.judgement.display or held.script[:_EVIDENCE_CHARACTERS].decode("utf-8", "replace"))[:_EVIDENCE_CHARACTERS]
+        name, database = self.knowledge.application_name, self._requester.database
+        act = recognise(Evidence(name, database, frozenset(self._marks), self._recent_scripts(), script, held.judgement))
+        if act is None:
+            return
+        held.judgement = self._judge.as_act(held.judgement, act, database)
+        if held.judgement.verdict is Verdict.HOLD:
+            held.act = held_act(act)
+
+    def _wants_survey(self, held: Held) -> bool:
+        assert held.act is not None
+        return held.act.reach == Reach.SCHEMA or (
+            held.act.reach == Reach.STATEMENT and any(kind == "schema" for kind, _ in names_of(held.judgement))
+        )
+
+    def _is_moment(self, held: Held) -> bool:
+        """Whether the session can be asked something, now or as soon as what is in flight is answered."""
+        no_moment = self.tracker.transaction_status == FAILED_TRANSACTION or (self._open_series and held.kind is not Kind.EXECUTE)
+        return not self._asides.closed and not no_moment
+
+    def _survey(self, held: Held) -> list[Command]:
+        held.surveyed = True
+        if not self._is_moment(held):
+            return self._surveyed(held, Sight(unbound="this is no moment to ask the session"))
+        held.stage = Stage.SURVEYING
+        return [self._wait_for_look(), *self._ask(held)]
+
+    def _surveyed(self, held: Held, sight: Sight) -> list[Command]:
+        """It is known what the act is about; if not, the hold is about its first statement alone."""
+        if sight.unbound:
+            held.act = None
+            held.surveyed = False
+        else:
+            held.sight = sight
+        return [StopTimer(Timer.LOOK), *self._open(held)]
+
+    def _begin_act(self, held: Held, act: HeldAct, sight: Sight) -> list[Command]:
+        assert held.hold_id is not None
+        out = self._end_act()
+        run = self._act = ActRun(held.hold_id, act, held.decision, sight)
+        protection = held.protection
+        if protection is not None and protection.copied is not None and protection.snapshot:
+            run.snapshot = protection.snapshot
+            run.in_block = not protection.wrapped and self.tracker.transaction_status != IDLE
+        return [*out, StartTimer(Timer.ACT, self._settings.act_idle_s)]
+
+    def _end_act(self) -> list[Command]:
+        run, self._act = self._act, None
+        if run is None:
+            return []
+        who = replace(self._requester, application_name=self.knowledge.application_name)
+        entry = AuditEntry(AuditEvent.ACT_ENDED, who, self._settings.environment, run.hold_id, outcome=run.outcome)
+        state = HoldState.DONE if run.done else HoldState.FAILED
+        return [StopTimer(Timer.ACT), MoveHold(run.hold_id, state, run.outcome), Note(entry)]
+
+    def _act_beats(self) -> list[Command]:
+        """Time has passed: is the act still going on?"""
+        run = self._act
+        if run is None:
+            return []
+        run.beats += 1
+        is_busy = self._held is not None or bool(self.tracker.requests) or self.tracker.transaction_status != IDLE
+        is_quiet = not is_busy and self.allowed == run.allowed
+        run.allowed = self.allowed
+        if is_quiet or (run.beats > _ACT_BEATS and not is_busy):
+            return self._end_act()
+        return [StartTimer(Timer.ACT, self._settings.act_idle_s)]
+
+    def _may_be_part(self, held: Held) -> bool:
+        if self._act is None or self._settings.mode is Mode.OBSERVE or not self._is_moment(held):
+            return False
+        names = self._act.names_to_check(held.judgement)
+        held.names = names or ()
+        return names is not None
+
+    def _begin_part(self, held: Held) -> list[Command]:
+        """It may belong to the act that was approved."""
+        run = self._act
+        assert run is not None
+        held.part = True
+        held.hold_id, held.decision = run.hold_id, run.decision
+        held.stage = Stage.CHECKING
+        if not held.names:
+            return self._part_checked(held, None)
+        return [self._wait_for_look(), *self._ask(held)]
+
+    def _part_checked(self, held: Held, check: PartCheck | None) -> list[Command]:
+        """It is known what its names mean."""
+        run = self._act
+        if run is not None and check is not None and run.needs_more(check):
+            held.surveyed = True
+            return self._ask(held)
+        meanings = check.meanings() if check is not None else None if held.names else {}
+        if run is None or meanings is None or not run.covers(held.judgement, meanings):
+            held.part = held.surveyed = False
+            held.hold_id = held.decision = None
+            self._recognise(held)
+            return [StopTimer(Timer.LOOK), *self._hold_alone(held)]
+        known = run.known(meanings)
+        waived = run.decision is not None and run.decision.without_backup
+        if not self._settings.protects or waived or (run.snapshot and (run.in_block or not known)):
+            # What lets it go is on record: the approval, with every relation that it is about.
+            return [Count("part", held.judgement.rule_ids), *self._release(held)]
+        protection = held.protection = Protection()
+        held.stage = Stage.PROTECTING
+        held.heartbeats = 0
+        out: list[Command] = [StopTimer(Timer.LOOK), StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s)]
+        if not run.snapshot:
+            return [*out, PlanCopy(self._order(held))]
+        lock = tuple(as_identifier(name) for name, _ in known)
+        protection.phase = Phase.STEPPING
+        protection.plan = CopyPlan(CopyKind.DUMP, "part of an act", lock=lock, locked=tuple(oid for _, oid in known))
+        protection.snapshot = run.snapshot
+        return [*out, *self._step(held)]
+
+    def _part_stepped(self, held: Held, protection: Protection, aside: Aside) -> list[Command]:
+        """It is locked, and the server says whether the act's copy is still right."""
+        if aside.row[6:] == b"t":
+            return [Count("part", held.judgement.rule_ids), *self._release(held)]
+        # Safety: what somebody wrote since is copied first (test_acts).
+        protection.snapshot = ""
+        protection.phase = Phase.PLANNING
+        return [PlanCopy(self._order(held))]
 
     # --- what it is about -------------------------------------------------------------------------------------------
 
@@ -1189,8 +1370,19 @@ class Core:
                 return [SendToBackend(FLUSH)]
             return []
         number = self._asides.next_number()
-        look = make_look(names_of(held.judgement), number, self.knowledge.client_encoding, has_sync=not self._open_series)
+        encoding, has_sync = self.knowledge.client_encoding, not self._open_series
+        look: Question | None
+        if held.part:
+            look = make_part_check(held.names, number, encoding, has_sync=has_sync, is_full=held.surveyed)
+            if look is None:
+                return self._part_checked(held, None)
+        elif held.surveyed:
+            look = make_survey(held.judgement, number, encoding, has_sync=has_sync)
+        else:
+            look = make_look(names_of(held.judgement), number, encoding, has_sync=has_sync)
         if look is None:
+            if held.stage is Stage.SURVEYING:
+                return self._surveyed(held, Sight(unbound="it cannot be asked about in this encoding"))
             nothing = Sight(unbound="it names nothing that could be looked up")
             if held.stage is Stage.CHECKING:
                 return self._checked(held, nothing)
@@ -1201,19 +1393,19 @@ class Core:
     def _answered(self) -> list[Command]:
         """Take in what became of an aside."""
         aside = self._asides.take()
-        if isinstance(aside, Look):
+        if isinstance(aside, Question):
             return self._looked(aside)
         if self._escort is not None:
             return self._escort_ended(self._escort, aside)
         return self._stepped(aside)
 
-    def _looked(self, look: Look) -> list[Command]:
+    def _looked(self, look: Question) -> list[Command]:
         held = self._held
         if look.problem == SKIPPED:
             return [] if held is None else self._skip_held(held, SKIPPED)
-        sight = look.sight(self.knowledge.server_encoding)
-        if sight.unbound:
-            self._asides.closed = sight.unbound
+        sight = look.sight(self.knowledge.server_encoding) if isinstance(look, (Look, ActSurvey)) else Sight()
+        if look.problem or (isinstance(look, Look) and sight.unbound):
+            self._asides.closed = look.problem or sight.unbound
         if held is None:
             return []
         if held.stage is Stage.UNWINDING:
@@ -1231,7 +1423,11 @@ class Core:
             return self._step(held)
         if held is not self._asides.about:
             # The one that was asked about is gone; this one has a question of its own.
-            return self._ask(held) if held.stage in UNDECIDED or held.stage is Stage.CHECKING else []
+            return self._ask(held) if held.stage in UNDECIDED or held.stage in (Stage.CHECKING, Stage.SURVEYING) else []
+        if isinstance(look, PartCheck):
+            return self._part_checked(held, look) if held.part and held.stage is Stage.CHECKING else []
+        if held.stage is Stage.SURVEYING:
+            return self._surveyed(held, sight)
         if held.stage is Stage.CHECKING:
             return self._checked(held, sight)
         out: list[Command] = []
@@ -1267,12 +1463,16 @@ class Core:
 
     def _look_timed_out(self) -> list[Command]:
         held = self._held
-        if held is None or not (held.stage is Stage.CHECKING or (held.rejects and held.stage is Stage.PENDING)):
+        if held is None or not (held.stage in (Stage.CHECKING, Stage.SURVEYING) or (held.rejects and held.stage is Stage.PENDING)):
             return []
         # No further question is asked; the answers to this one are still kept from the frontend, whenever they come.
         self._asides.closed = "the server did not say in time"
         if held.rejects and held.stage is Stage.PENDING:
             return self._reject(held)
+        if held.stage is Stage.SURVEYING:
+            return self._surveyed(held, Sight(unbound=self._asides.closed))
+        if held.part:
+            return self._part_checked(held, None)
         return self._checked(held, Sight(unbound=self._asides.closed))
 
     def _checked(self, held: Held, sight: Sight) -> list[Command]:
@@ -1282,13 +1482,14 @@ class Core:
             held.sight = held.sight or sight
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
-        changed = difference(held.sight, sight, cascades=cascades)
+        changed = survey_difference(held.sight, sight) if held.surveyed else difference(held.sight, sight, cascades=cascades)
         if not changed:
             return self._guard(held)
         # Safety: what was approved is not there any more (test_core_looks).
         assert held.hold_id is not None
         again = Held(held.kind, held.frame, held.script, held.judgement, held.bind, held.portal)
         again.sight, again.follows, again.difference = sight, held.hold_id, changed
+        again.act, again.surveyed = held.act, held.surveyed
         self._held = again
         return [
             Note(self._entry(AuditEvent.HELD_AGAIN, held, outcome="; ".join(changed)[:4000])),
@@ -1401,10 +1602,10 @@ class Core:
             protection.phase = Phase.RECORDING
             why = f"approved without a copy by {decision.operator}"
             entry = self._entry(AuditEvent.UNPROTECTED, held, operator=decision.operator, reason=decision.reason, outcome=why)
-            return [DescribeCopy(held.hold_id, CopyState(text=why)), Record(entry)]
+            return [*self._describe_copy(held, CopyState(text=why)), Record(entry)]
         held.heartbeats = 0
         return [
-            MoveHold(held.hold_id, HoldState.PROTECTING),
+            *self._move(held, HoldState.PROTECTING),
             StartTimer(Timer.HEARTBEAT, self._settings.heartbeat_s),
             PlanCopy(self._order(held)),
         ]
@@ -1437,6 +1638,8 @@ class Core:
             decision.approvers if decision is not None else (),
             decision.reason if decision is not None else "",
             held.commits,
+            held.act is not None and held.act.reach == Reach.SCHEMA,
+            held.part,
         )
 
     def _protected(self, hold_id: HoldId) -> Held | None:
@@ -1453,7 +1656,7 @@ class Core:
         protection = held.protection
         protection.plan = plan
         if plan.kind is CopyKind.NONE:
-            return [DescribeCopy(hold_id, CopyState(text=plan.why)), *self._release(held)]
+            return [*self._describe_copy(held, CopyState(text=plan.why)), *self._release(held)]
         if held.commits and (plan.substitute is not None or plan.lock or plan.image):
             return self._not_protected(held, "its rows are changed already, and cannot be copied by the session any more")
         if plan.substitute is not None:
@@ -1461,7 +1664,7 @@ class Core:
                 return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
             protection.phase = Phase.RECORDING
             kept = CopyState(kind=str(plan.kind), state="done", text=plan.why)
-            return [DescribeCopy(hold_id, kept), Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
+            return [*self._describe_copy(held, kept), Record(self._entry(AuditEvent.PROTECTED, held, outcome=plan.why))]
         steers = any(s.transaction is not None for s in held.judgement.statements)
         if plan.counted and held.kind is not Kind.EXECUTE and steers:
             return self._not_protected(
@@ -1513,10 +1716,15 @@ class Core:
             statements.append(lock_statement(plan.lock, self._settings.copy_lock_timeout_s, plan.locked))
         if plan.image:
             statements.append(copy_statement(plan.image))
+        elif protection.snapshot:
+            statements.append(unchanged_statement(plan.lock, protection.snapshot))
+        elif held.act is not None and plan.lock:
+            statements.append(SNAPSHOT)
         if not all(map(self._can_write, statements)):
             return self._not_protected(held, f"its names cannot be written in {self.knowledge.client_encoding}")
         codec = CODECS.get(self.knowledge.client_encoding) or "ascii"
-        aside = aside_of(tuple(s.encode(codec) for s in statements), self._asides.next_number(), has_sync=not self._open_series)
+        texts, number = tuple(s.encode(codec) for s in statements), self._asides.next_number()
+        aside = aside_of(texts, number, has_sync=not self._open_series, reads_tables=bool(protection.snapshot))
         copying = self._take_copy(held, has_rows=True) if plan.image else []
         return [*copying, SendToBackend(self._asides.send(aside, held, tracker))]
 
@@ -1544,7 +1752,11 @@ class Core:
             return self._not_protected(held, aside.problem)
         plan = protection.plan
         assert plan is not None
+        if held.part and protection.snapshot:
+            return self._part_stepped(held, protection, aside)
         if not plan.image:
+            if held.act is not None and plan.lock:
+                protection.snapshot = aside.row[6:].decode("ascii", "replace")
             return self._take_copy(held, has_rows=False)
         rows = rows_of(aside.tags[-1]) if aside.tags else None
         if rows is None:
@@ -1575,7 +1787,7 @@ class Core:
         return [
             StopTimer(Timer.HEARTBEAT),
             *out,
-            DescribeCopy(held.hold_id, CopyState(state="failed", text=why)),
+            *self._describe_copy(held, CopyState(state="failed", text=why)),
             Record(self._entry(AuditEvent.UNPROTECTED, held, outcome=why)),
         ]
 
@@ -1759,7 +1971,18 @@ class Core:
         if held is None or held.hold_id is None or held.rejects or held.stage is Stage.RUNNING:
             return []  # where nobody waits, nobody is missed: the hold stays; what runs already has an outcome of its own
         event = AuditEvent.ABANDONED if end is HoldState.ABANDONED else AuditEvent.WITHDRAWN
-        return [*self._stop_copy(held), MoveHold(held.hold_id, end, why), Note(self._entry(event, held, outcome=why))]
+        return [*self._stop_copy(held), *self._move(held, end, why), Note(self._entry(event, held, outcome=why))]
+
+    def _move(self, held: Held, to: HoldState, why: str = "") -> list[Command]:
+        """Its hold is in another state now. That of an act or a plan is not, whatever becomes of a part."""
+        if held.hold_id is None:
+            return []
+        if not held.part:
+            return [MoveHold(held.hold_id, to, why)]
+        return [TellPart(held.hold_id, why, True)] if held.planned and to is not HoldState.PROTECTING else []
+
+    def _describe_copy(self, held: Held, copy: CopyState) -> list[Command]:
+        return [DescribeCopy(held.hold_id, copy)] if held.hold_id is not None and not held.part else []
 
     # --- while held ---------------------------------------------------------------------------------------------
 
@@ -1842,6 +2065,8 @@ class Core:
                 return []
             case Timer.LOOK:
                 return self._look_timed_out()
+            case Timer.ACT:
+                return self._act_beats()
             case Timer.DRAIN:
                 return [
                     *self._end_hold(HoldState.WITHDRAWN, "the proxy stopped"),
@@ -1913,7 +2138,7 @@ class Core:
                 "cut off while it was committed: whether it was is not known" if escort.ending else "cut off before its commit: rolled back"
             )
             self.running_ended(escort.held, escort.tags, cut)
-        return [*self._take_emitted(), CloseSession(why)]
+        return [*self._take_emitted(), *self._end_act(), CloseSession(why)]
 
     # --- backend ------------------------------------------------------------------------------------------------
 
@@ -2004,7 +2229,7 @@ class Core:
             # A question of ours that failed has a reason to tell, in `_looked`.
             if self._asides.answered is None:
                 out += self._skip_held(held, SKIPPED)
-        elif held is not None and (held.stage is Stage.CHECKING or (held.sight is None and held.stage in UNDECIDED)):
+        elif held is not None and (held.stage in (Stage.CHECKING, Stage.SURVEYING) or (held.sight is None and held.stage in UNDECIDED)):
             out += self._ask(held)
         elif held is not None and held.stage is Stage.PROTECTING:
             out += self._step(held)
@@ -2020,7 +2245,7 @@ class Core:
         out: list[Command] = [StopTimer(Timer.HEARTBEAT), StopTimer(Timer.EXPIRY), *self._stop_copy(held)]
         if held.hold_id is not None:
             out += [
-                MoveHold(held.hold_id, HoldState.WITHDRAWN, why),
+                *self._move(held, HoldState.WITHDRAWN, why),
                 Note(self._entry(AuditEvent.WITHDRAWN, held, outcome=why)),
             ]
         return [*out, *self._go_on()]
@@ -2071,6 +2296,8 @@ class Core:
     def _completed(self, tag: bytes) -> None:
         if tag == b"ROLLBACK":
             self.knowledge.rolled_back()
+        if self._act is not None and tag in (b"COMMIT", b"ROLLBACK", b"PREPARE TRANSACTION"):
+            self._act.in_block = False
 
     def _error_came(self, data: bytes, position: int, end: int) -> bytes | None:
         """Attribute an ErrorResponse; return what the frontend gets in its place, if anything."""
@@ -2109,6 +2336,9 @@ class Core:
     def _encoded(self, reply: replies.Reply) -> bytes:
         return reply.encode(self.knowledge.client_encoding)
 
+    def _recent_scripts(self) -> tuple[str, ...]:
+        return tuple(script.decode("utf-8", "backslashreplace") for script in self._recent)
+
     def _petition(self, held: Held) -> Petition:
         return Petition(
             requester=self._requester,
@@ -2119,6 +2349,8 @@ class Core:
             bind=held.bind,
             judgement=held.judgement,
             client_encoding=self.knowledge.client_encoding,
+            act=held.act,
+            sight=held.sight if held.surveyed else None,
         )
 
     def _entry(self, event: AuditEvent, held: Held, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:
@@ -2132,7 +2364,16 @@ class Core:
             return
         outcome = failed if failed is not None else "; ".join(tags)
         state = HoldState.FAILED if failed is not None else HoldState.DONE
-        self.emit(MoveHold(held.hold_id, state, outcome))
+        act = self._act if self._act is not None and self._act.hold_id == held.hold_id else None
+        if act is not None:
+            act.ran(held.judgement, failed)
+            if failed is not None and not held.part:
+                for command in self._end_act():
+                    self.emit(command)
+        elif held.planned:
+            self.emit(TellPart(held.hold_id, outcome, failed is not None))
+        elif not held.part:
+            self.emit(MoveHold(held.hold_id, state, outcome))
         if held.protection is not None and held.protection.copied is not None:
             self.emit(TellCopied(self._order(held), held.protection.copied, outcome, failed is not None))
         self.emit(Note(self._entry(AuditEvent.OUTCOME, held, outcome=outcome)))

@@ -16,6 +16,7 @@ class Timer(Enum):
     EXPIRY = auto()
     DRAIN = auto()
     LOOK = auto()
+    ACT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,13 @@ class Granted:
     Attributes:
         hold_id: of a retry the hold that was approved, else a new one.
         sight: what the approval is about; None when it is about rules, not about objects.
+        planned: it is a part of a plan: the hold is that of the plan, and its state is not this session's business.
     """
 
     hold_id: HoldId
     decision: Decision
     sight: Sight | None = None
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

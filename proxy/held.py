@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from policy.judgement import Effect, Judgement
 from protocol.tracker import Kind
 from proxy.look import Sight
-from proxy.model import Decision, HoldId, HoldState
+from proxy.model import Decision, HeldAct, HoldId, HoldState
 from proxy.protection import Protection
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class CoreSettings:
     looks: bool = True
     #: How long the answer may take when somebody waits for it.
     look_timeout_s: float = 10.0
+    #: An act is over when its session was quiet for so long, or did other things for ten minutes.
+    act_idle_s: float = 20.0
     #: Copy what an approved statement destroys.
     protects: bool = False
     copy_lock_timeout_s: float = 5.0
@@ -49,6 +51,7 @@ class CoreSettings:
 
 class Stage(Enum):
     JUDGING = auto()
+    SURVEYING = auto()  # it begins an act of a tool, and the session is asked what that is about (acts.py)
     OPENING = auto()
     NOTING = auto()
     PENDING = auto()
@@ -83,6 +86,9 @@ class Held:
         protection: of what it destroys, once that has begun.
         commits: it is what commits a transaction over a row limit (gate.py); `effects` are those of the message itself, `escort` is
             set where the message is a COMMIT of ours, and `undone` once its transaction is rolled back.
+        act: of a tool, which it begins; `surveyed`: it was asked what that is about.
+        part: it belongs to an act or a plan that was approved: `hold_id` is the hold of that, whose state it does not move; `names` are what
+            an act must know the meaning of; `planned`: a plan it is.
         skipped: its series has failed with something of ours, and the frontend has not been told.
     """
 
@@ -112,3 +118,8 @@ class Held:
     effects: tuple[tuple[Effect, ...], ...] = ()
     escort: Escort | None = None
     undone: bool = False
+    act: HeldAct | None = None
+    surveyed: bool = False
+    part: bool = False
+    planned: bool = False
+    names: tuple[str, ...] = ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 
-from proxy.look import Sight
+from proxy.acts import tables_of, title_of
+from proxy.look import Sight, parts_of
 from proxy.model import Grant, Hold
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -73,8 +74,37 @@ def hold_as_json(hold: Hold) -> dict[str, Json]:
         "follows": request.follows,
         "difference": list(request.difference),
         "recent": list(request.recent),
+        "act": act_as_json(hold),
         "ended_at": iso(hold.ended_at),
         "outcome": hold.outcome,
+    }
+
+
+def act_as_json(hold: Hold) -> Json:
+    """The act of a tool that the hold is about, with its tables; rows are exact where they were counted, else estimates. None: it is none."""
+    act = hold.request.act
+    if act is None:
+        return None
+    counted = {tuple(parts_of(r.name)): r for r in hold.consequences.reached} if hold.consequences is not None else {}
+    tables: list[Json] = []
+    for seen in tables_of(hold.sight):
+        told = counted.get(tuple(parts_of(seen.now)))
+        rows = told.rows if told is not None and told.rows is not None else seen.rows
+        tables.append(
+            {
+                "name": seen.asked,
+                "rows": rows,
+                "exact": told is not None and told.exact,
+                "bytes": told.bytes if told is not None else seen.bytes,
+            }
+        )
+    return {
+        "tool": act.tool,
+        "title": title_of(hold),
+        "forced": act.forced,
+        "whole": act.is_whole,
+        "reach": act.reach,
+        "tables": tables,
     }
 
 

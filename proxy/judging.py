@@ -8,6 +8,7 @@ from typing import Final
 from weakref import WeakSet
 
 from policy import Context, Engine, Judgement
+from policy.tools import Act
 from proxy.isolation import IsolatedJudges
 from proxy.policies import Identity, Policies
 
@@ -79,6 +80,9 @@ class SessionJudge:
 
     def judge_function_call(self, oid: int, context: Context) -> Judgement:
         return self._current(context).judge_function_call(oid, context)
+
+    def as_act(self, judgement: Judgement, act: Act, database: str) -> Judgement:
+        return self._engine.as_act(judgement, act, database)
 
     async def judge_elsewhere(self, script: bytes, context: Context) -> Judgement:
         """For scripts that would keep other sessions waiting."""

@@ -26,6 +26,7 @@ from policy.judgement import (
     SetsSearchPath,
     SetsStandardStrings,
 )
+from policy.tools import Act
 from policy.verdict import Verdict
 from protocol.names import Names
 from proxy.meaning import CHANGED, HARMLESS, Meaning, strictest
@@ -41,6 +42,8 @@ class Judge(Protocol):
     def judge_bound(self, script: bytes, context: Context, values: tuple[bytes | None, ...]) -> Judgement: ...
 
     def judge_function_call(self, oid: int, context: Context) -> Judgement: ...
+
+    def as_act(self, judgement: Judgement, act: Act, database: str) -> Judgement: ...
 
 
 #: Portals of finished transactions are forgotten when there are more than this many (they are harmless, or held).

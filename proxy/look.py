@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from policy.judgement import Judgement
 from proxy.asides import Aside, aside_of
@@ -84,6 +84,7 @@ class Sight:
         missing: names that mean no relation and no schema; functions, types and the like are among them.
         locks: what the session has locked already, and how.
         unbound: why nothing was seen; the decision is then about the text alone.
+        schemas: of an act (acts.py): those of which all relations were seen.
     """
 
     objects: tuple[SeenObject, ...] = ()
@@ -91,10 +92,17 @@ class Sight:
     locks: tuple[str, ...] = ()
     waiting: tuple[Waiter, ...] = ()
     unbound: str = ""
+    schemas: tuple[str, ...] = ()
+
+
+class Question(Aside):
+    """An aside that changes and locks nothing."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
-class Look(Aside):
+class Look(Question):
     """One question in flight.
 
     Attributes:
@@ -113,7 +121,7 @@ class Look(Aside):
 
 
 #: Second words of commands whose names are of something else.
-_OTHER_OBJECTS: Final = frozenset(
+OTHER_OBJECTS: Final = frozenset(
     [
         "ACCESS",
         "AGGREGATE",
@@ -147,7 +155,7 @@ def names_of(judgement: Judgement) -> Iterator[tuple[str, str]]:
     """The relations and schemas that a script is about, as (kind, name as written)."""
     for index, statement in enumerate(judgement.statements):
         word = statement.kind.split()[1:2]
-        if word and word[0] in _OTHER_OBJECTS:
+        if word and word[0] in OTHER_OBJECTS:
             continue
         kind = "schema" if word == ["SCHEMA"] else "relation"
         # What only a finding names is in code that the statement runs or prepares.
@@ -165,7 +173,7 @@ def make_look(names: Iterable[tuple[str, str]], number: int, client_encoding: st
     asked = list(dict.fromkeys(names))[:NAMES_LIMIT]
     questions = []
     for index, (kind, name) in enumerate(asked):
-        parts = list(_parts(name))
+        parts = list(parts_of(name))
         if 1 <= len(parts) <= 2:
             questions.append({"i": index, "kind": kind, "schema": parts[0] if len(parts) == 2 else "", "name": parts[-1]})
     codec = CODECS.get(client_encoding)
@@ -196,7 +204,7 @@ CODECS: Final = {
 }
 
 
-def _parts(name: str) -> Iterator[str]:
+def parts_of(name: str) -> Iterator[str]:
     """The parts of a name as policy.facts.Relation writes it; nothing for what is no such name."""
     parts: list[str] = []
     position = 0
@@ -228,10 +236,15 @@ def _parts(name: str) -> Iterator[str]:
         yield from parts
 
 
-def _read(row: bytes, names: tuple[str, ...], server_encoding: str) -> Sight:
+def answer_of(row: bytes, server_encoding: str) -> Any:  # any: JSON
+    """The one value of a DataRow: hexadecimal JSON. Raises ValueError, LookupError."""
     size = int.from_bytes(row[2:6], "big")
     codec = {"SQL_ASCII": "utf-8"}.get(server_encoding) or CODECS.get(server_encoding, "utf-8")
-    told = json.loads(bytes.fromhex(row[6 : 6 + size].decode("ascii")).decode(codec, "backslashreplace"))
+    return json.loads(bytes.fromhex(row[6 : 6 + size].decode("ascii")).decode(codec, "backslashreplace"))
+
+
+def _read(row: bytes, names: tuple[str, ...], server_encoding: str) -> Sight:
+    told = answer_of(row, server_encoding)
     page_bytes = int(told["page_bytes"])
     objects = tuple(
         SeenObject(

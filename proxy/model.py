@@ -356,6 +356,7 @@ class AuditEvent(StrEnum):
     BACKUP_PROVED = "backup proved"
     BACKUP_REMOVED = "backup removed"
     GIVEN_BACK = "given back"  # an undo or restore was carried out
+    ACT_ENDED = "act ended"  # of a tool: its hold tells what was done
     HEALTH = "health"  # a check began to fail, or works again
 
 

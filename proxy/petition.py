@@ -12,7 +12,9 @@ from typing import Final
 from policy.catalogue import is_irreversible, severity_of
 from policy.judgement import Finding, Judgement
 from protocol.tracker import Kind
-from proxy.model import AuditEntry, AuditEvent, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
+from proxy.acts import tables_of
+from proxy.look import Sight
+from proxy.model import AuditEntry, AuditEvent, HeldAct, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
 
 _PROTOCOLS: Final = {
     Kind.QUERY: "simple",
@@ -39,6 +41,8 @@ class Petition:
     bind: bytes
     judgement: Judgement
     client_encoding: str
+    act: HeldAct | None = None
+    sight: Sight | None = None
 
     @cached_property
     def display(self) -> str:
@@ -54,6 +58,13 @@ class Petition:
         except (ValueError, IndexError):
             digest.update(self.bind)  # the backend will refuse it
         return digest.hexdigest()
+
+    @cached_property
+    def relations(self) -> tuple[str, ...]:
+        """Of an act all that it is about."""
+        return (
+            tuple(o.asked for o in tables_of(self.sight)) if self.act is not None and self.sight is not None else self.judgement.relations
+        )
 
     @cached_property
     def _who(self) -> Requester:
@@ -81,7 +92,7 @@ class Petition:
             statements=tuple(
                 HeldStatement(s.kind, display[s.span[0] : s.span[1]] if s.span[1] else display, s.relations) for s in judgement.statements
             ),
-            relations=judgement.relations,
+            relations=self.relations,
             protocol=_PROTOCOLS[self.kind],
             in_transaction=in_transaction,
             expires_in_s=expires_in_s,
@@ -91,6 +102,7 @@ class Petition:
             follows=follows,
             difference=difference,
             recent=recent,
+            act=self.act,
         )
 
     def entry(self, event: AuditEvent, hold_id: HoldId | None, *, operator: str = "", reason: str = "", outcome: str = "") -> AuditEntry:
@@ -102,7 +114,7 @@ class Petition:
             script=self.display,
             script_sha256=self.digest,
             rule_ids=self.judgement.rule_ids,
-            relations=self.judgement.relations,
+            relations=self.relations,
             operator=operator,
             reason=reason,
             outcome=outcome,

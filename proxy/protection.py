@@ -38,6 +38,7 @@ class Protection:
         wrapped: a BEGIN of ours is open.
         progress: how far the copy is, for people.
         started: the copy was begun, and must be stopped when the statement does not run.
+        snapshot: of an act: when its copy began, with everything locked; of a part of one: since when nothing may have been written.
     """
 
     phase: Phase = Phase.PLANNING
@@ -47,6 +48,7 @@ class Protection:
     wrapped: bool = False
     progress: str = ""
     started: bool = False
+    snapshot: str = ""
 
 
 def lock_statement(relations: tuple[str, ...], timeout_s: float, oids: tuple[int, ...] = ()) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from policy.engine import FORCED_SYNC
 from policy.judgement import Judgement
 from policy.verdict import Verdict
 from protocol import ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus
@@ -77,13 +78,13 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 120 and whole % 60 else (f"{whole // 60} min" if whole >= 120 else f"{whole} s")
 
 
-def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float, difference: tuple[str, ...] = ()) -> Reply:
+def held_notice(hold_id: HoldId, judgement: Judgement, timeout_s: float, difference: tuple[str, ...] = (), act: str = "") -> Reply:
     changed = f"It was approved, but what it is about has changed since: {'; '.join(difference[:3])}. " if difference else ""
     again = " again" if difference else ""
     return Reply(
         "NOTICE",
         SUCCESSFUL_COMPLETION,
-        f"pghold: this statement is held{again} until an operator approves it (hold {hold_id})",
+        f"pghold: {act or 'this statement'} is held{again} until an operator approves it (hold {hold_id})",
         changed + _detail(judgement, None),
         f"An operator decides with: pghold approve {hold_id}, or pghold deny {hold_id}. "
         f"It expires in {_duration(timeout_s)}; cancel it to take it back.",
@@ -183,10 +184,12 @@ def look_failed(judgement: Judgement, hold_id: HoldId | None, problem: str) -> R
 
 
 def denied_by_policy(judgement: Judgement) -> Reply:
+    # Tools show the message, and often nothing else.
+    forced = next((f.message for f in judgement.findings if f.rule_id == FORCED_SYNC and f.verdict is Verdict.DENY), "")
     return Reply(
         "ERROR",
         INSUFFICIENT_PRIVILEGE,
-        "pghold: this statement is not allowed here",
+        f"pghold: {forced or 'this statement is not allowed here'}",
         _detail(judgement, None),
         _hint(_instead(judgement)),
     )

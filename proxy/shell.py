@@ -44,6 +44,7 @@ from proxy.commands import (
     TakeCopy,
     Tell,
     TellCopied,
+    TellPart,
 )
 from proxy.copying import Copying
 from proxy.core import Core
@@ -375,7 +376,7 @@ class Session:
                 self._steer_reading()
             case CloseSession(why):
                 self._close(why)
-            case Record() | OpenHold() | ExpireHold() | JudgeScript():
+            case TellPart() | Record() | OpenHold() | ExpireHold() | JudgeScript():
                 raise AssertionError("must be awaited")
 
     def _rows_pile(self, full: bool) -> None:

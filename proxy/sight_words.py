@@ -17,13 +17,20 @@ def sight_lines(hold: Json) -> Iterator[tuple[str, str]]:
     """A name and what is so, for each fact of hold["impact"] and hold["difference"]. Nothing is escaped here."""
     for sentence in hold.get("difference") or ():
         yield "changed", sentence
+    if (act := hold.get("act")) is not None:
+        yield "act", act_line(act)
     impact = hold.get("impact")
     if impact is None:
         return
     if (consequences := impact.get("consequences")) is not None:
-        yield from consequence_lines(consequences)
-    for found in impact["objects"]:
-        yield "object", object_line(found)
+        # The tables of an act are listed once, all of them.
+        yield from ((label, text) for label, text in consequence_lines(consequences) if act is None or label not in ("reaches", "takes"))
+    if act is None:
+        for found in impact["objects"]:
+            yield "object", object_line(found)
+    else:
+        for table in act["tables"]:
+            yield "table", table_line(table)
     if impact["missing"]:
         yield "not there", some(impact["missing"])
     if impact["locks"]:
@@ -33,6 +40,20 @@ def sight_lines(hold: Json) -> Iterator[tuple[str, str]]:
         yield "waits", f"{waiter['role'] or 'process'} {waiter['pid']}{program} waits behind it since {waiter['for_s']:.0f} s"
     if impact["unbound"]:
         yield "not seen", impact["unbound"]
+
+
+def act_line(act: Json) -> str:
+    """What a tool has begun, with all its rows."""
+    rows = [t["rows"] for t in act["tables"]]
+    known = sum(r for r in rows if r is not None)
+    about = "" if all(t["exact"] for t in act["tables"]) else "about "
+    return f"{act['title']}, {about}{known:,} rows in all" if any(r is not None for r in rows) else str(act["title"])
+
+
+def table_line(table: Json) -> str:
+    """One table of an act."""
+    rows = "rows not counted" if table["rows"] is None else f"{'' if table['exact'] else 'about '}{table['rows']:,} rows"
+    return f"{table['name']}: {rows}, {size(table['bytes'])}"
 
 
 def object_line(found: Json) -> str:

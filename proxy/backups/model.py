@@ -57,6 +57,8 @@ class CopyOrder:
         in_transaction: a transaction block is open in it.
         search_path: what it is for the session, when it was set there; None: the role's default.
         approvers: who approved.
+        act: all that the sight tells is to be copied at once, for what follows in this session (proxy/acts.py).
+        part: of an act or a plan, so that the copy is not the only one of its hold.
         committing: it has run, and its commit is what was approved: others still see the rows as they were, the session itself does not.
     """
 
@@ -74,6 +76,8 @@ class CopyOrder:
     approvers: tuple[str, ...] = ()
     reason: str = ""
     committing: bool = False
+    act: bool = False
+    part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,11 @@ class Planner:
         found = _Found()
         for loss in losses:
             await self._reach(connection, order, loss, tables, found)
+        if order.act and order.sight is not None:
+            further = {o.oid for o in order.sight.objects if not o.temporary and o.oid in tables} - found.oids
+            found.oids |= further
+            found.besides |= further
+            found.definitions = True
         if not found.oids and not found.everything and not found.large_objects and not found.definitions:
             return CopyPlan(CopyKind.NONE, "nothing that is committed can be lost: what it names is not there, or only this session has it")
         transaction = await transaction_of(connection, order.backend_pid) if order.in_transaction else ""
@@ -160,6 +165,7 @@ class Planner:
         # What has run and waits for its commit: everybody else still sees the rows as they were, and it has locked those that it changed.
         if (
             not order.committing
+            and not order.act
             and not found.everything
             and (image := await self._image(connection, order, losses, tables, found)) is not None
         ):

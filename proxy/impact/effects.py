@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.facts import Facts, Relation
-from proxy.look import _parts as name_parts  # names in facts are written as a look reads them
+from proxy.look import parts_of as name_parts  # names in facts are written as a look reads them
 
 #: Kinds of DROP whose objects are in pg_class.
 _RELATIONS: Final = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "INDEX", "FOREIGN TABLE"})

@@ -11,6 +11,7 @@ import psycopg
 
 from policy.facts import Facts, Relation
 from policy.preview import Preview, PreviewError, quoted
+from proxy.acts import tables_of
 from proxy.control import first_line
 from proxy.impact import catalog, rows
 from proxy.impact.catalog import Address, Known, Link
@@ -135,6 +136,10 @@ class Survey:
     # --- objects ------------------------------------------------------------------------------------------------
 
     async def _reach(self) -> None:
+        if (act := self.hold.request.act) is not None and (seen := tables_of(self.hold.sight)):
+            known = await self._know([o.oid for o in seen])
+            for one in sorted(known.values(), key=lambda k: k.name):
+                self._add(one, act.title, "dropped")
         for target in self.targets:
             if target.kind == "relation":
                 if (oid := self.named.get(target)) is not None:
