@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
+from proxy.acts import title_of
 from proxy.admin.backups import BACKUP_COLUMNS, backup_fields, backup_rows
 from proxy.admin.syntax import SyntaxProblemError, Token, commands
 from proxy.approvals import needs, why_not
@@ -214,7 +215,7 @@ def _hold_row(hold: Hold, now: datetime) -> tuple[str | None, ...]:
         _told(request.requester.application_name),
         request.requester.client_addr,
         ", ".join(request.rule_ids),
-        one_line(request.script, 100),
+        one_line(f"[{title_of(hold)}] {request.script}" if request.act is not None else request.script, 100),
     )
 
 

@@ -88,9 +88,15 @@ def table(holds: list[dict[str, Any]]) -> Table:
             Text(visible(hold["database"], False)),
             Text(visible(", ".join(hold["rule_ids"]), False), _SEVERITY_STYLE.get(hold["severity"], "") if state == "pending" else "dim"),
             *([Text(copy or "-", "bold red" if any(word.isupper() for word in copy.split()) else "")] if any(copies) else []),
-            Text(visible(" ".join(hold["script"].split()), False)),
+            Text(visible(what(hold), False)),
         )
     return result
+
+
+def what(hold: dict[str, Any]) -> str:
+    """On one line: the act of a tool, before what it began with."""
+    script = " ".join(hold["script"].split())
+    return f"[{hold['act']['title']}] {script}" if hold.get("act") else script
 
 
 def grant_table(grants: list[dict[str, Any]]) -> Table:

@@ -13,9 +13,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from proxy.acts import title_of as act_title
 from proxy.console.script import one_line, plain
 from proxy.console.sessions import Visitor
-from proxy.holds_json import iso
+from proxy.holds_json import act_as_json, iso
 from proxy.impact.model import Consequences
 from proxy.impact.words import Figure, blocked_line, figures, percent, some
 from proxy.model import Hold
@@ -41,6 +42,7 @@ class Views:
             asset=lambda name: f"/static/{name}?v={_digest(name)}",
             now=services.clock.now,
             title_of=title_of,
+            act_of=act_as_json,
             settings=services.settings,
         )
 
@@ -74,7 +76,9 @@ def flat(script: str) -> str:
 
 
 def title_of(hold: Hold) -> str:
-    """What it does, in our words: the kinds of its statements and their objects."""
+    """What it does, in our words: the act of a tool, or the kinds of its statements and their objects."""
+    if act := act_title(hold):
+        return act
     parts = []
     for statement in hold.request.statements[:3]:
         parts.append(" ".join([statement.kind, ", ".join(statement.relations[:3])]).strip())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from policy.verdict import Severity
 from proxy.console.grouping import Group, group
-from proxy.model import Decision, HeldFinding, HeldStatement, Hold, HoldId, HoldRequest, HoldState, Requester, SessionId
+from proxy.model import Decision, HeldAct, HeldFinding, HeldStatement, Hold, HoldId, HoldRequest, HoldState, Requester, SessionId
 
 Json = dict[str, Any]  # any: JSON
 
@@ -205,6 +205,8 @@ def hold_of(raw: Json) -> Hold:
         expires_in_s=0.0,
         parameters=tuple(raw["parameters"]),
         severity=raw["severity"],
+        # Its title is whole here, with the count.
+        act=HeldAct(act["tool"], act["title"], act["reach"], act["forced"], act["whole"]) if (act := raw.get("act")) else None,
     )
     return Hold(
         id=HoldId(raw["id"]),

@@ -125,7 +125,8 @@ def _value(name: str, row: Row, hold: Hold, board: Board, now: datetime) -> tupl
         case _:
             many = f"{len(row.ids)} x " if len(row.ids) > 1 else "  " if row.is_member else ""
             why = f"[{safe(row.group.why, 40)}] " if row.group.why else ""
-            return many + why + safe(request.script), ""
+            act = f"[{safe(request.act.title, 100)}] " if request.act is not None else ""
+            return many + why + act + safe(request.script), ""
 
 
 def _cell(value: str, size: int, style: str = "") -> Text:
