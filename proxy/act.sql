@@ -2,7 +2,11 @@ WITH asked AS (
     SELECT a.kind, a.schema, a.name
     FROM pg_catalog.json_to_recordset($1::pg_catalog.json) AS a(kind pg_catalog.text, schema pg_catalog.name, name pg_catalog.name)
 ), schemas AS (
-    SELECT DISTINCT COALESCE(
+    SELECT n.nspname FROM pg_catalog.pg_namespace n
+    WHERE EXISTS (SELECT FROM asked a WHERE a.kind OPERATOR(pg_catalog.=) 'all'::pg_catalog.text)
+    AND pg_catalog.left(n.nspname::pg_catalog.text, 3) OPERATOR(pg_catalog.<>) 'pg_'::pg_catalog.text
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'::pg_catalog.name
+    UNION SELECT COALESCE(
         CASE WHEN a.kind OPERATOR(pg_catalog.=) 'schema'::pg_catalog.text THEN a.name
             WHEN a.schema OPERATOR(pg_catalog.<>) ''::pg_catalog.name THEN a.schema END,
         (SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -10,7 +14,7 @@ WITH asked AS (
             AND pg_catalog.array_position(pg_catalog.current_schemas(true), n.nspname) IS NOT NULL
             ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(true), n.nspname) LIMIT 1),
         pg_catalog.current_schema()) AS nspname
-    FROM asked a
+    FROM asked a WHERE a.kind OPERATOR(pg_catalog.<>) 'all'::pg_catalog.text
 ), found AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, c.reltuples, c.relpages, c.relpersistence, c.relispartition
     FROM schemas s JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.nspname

@@ -36,6 +36,8 @@ QUESTION: Final = files("proxy").joinpath("act.sql").read_bytes().strip()
 #: Relations of one act; where there are more, it is not held as one.
 RELATIONS_LIMIT: Final = 10_000
 
+#: An act that goes on with further statements.
+SPREADING: Final = (Reach.SCHEMA, Reach.SCHEMAS)
 #: Kinds of relations that have rows.
 _TABLES: Final = frozenset(["table", "partitioned table", "foreign table", "materialized view"])
 #: These destroy rows of relations that were there before: only what the operator saw.
@@ -78,12 +80,12 @@ class ActSurvey(Question):
             return Sight(unbound=f"the server's answer could not be read: {type(error).__name__}")
 
 
-def make_survey(judgement: Judgement, number: int, client_encoding: str, *, has_sync: bool) -> ActSurvey | None:
-    """The question about all relations of the schemas that a script names; None when it cannot be put into the encoding."""
+def make_survey(act: HeldAct, judgement: Judgement, number: int, client_encoding: str, *, has_sync: bool) -> ActSurvey | None:
+    """The question about all relations of the schemas that a script names, or of all schemas; None when it cannot be put into the encoding."""
     codec = CODECS.get(client_encoding)
     if codec is None:
         return None
-    asked = []
+    asked = [{"kind": "all", "schema": "", "name": ""}] if act.reach == Reach.SCHEMAS else []
     for kind, name in dict.fromkeys(names_of(judgement)):
         parts = list(parts_of(name))
         if 1 <= len(parts) <= 2:
@@ -306,7 +308,7 @@ class ActRun:
 
     def names_to_check(self, judgement: Judgement) -> tuple[str, ...] | None:
         """The relations whose meaning decides whether it covers a script; None when it cannot."""
-        if self.act.reach != Reach.SCHEMA or not judgement.statements:
+        if self.act.reach not in SPREADING or not judgement.statements:
             return None
         names: dict[str, None] = {}
         for finding in judgement.findings:

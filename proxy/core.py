@@ -66,6 +66,7 @@ from protocol.tracker import (
 from proxy import replies
 from proxy.acts import (
     SNAPSHOT,
+    SPREADING,
     ActRun,
     ActSurvey,
     PartCheck,
@@ -1199,7 +1200,7 @@ class Core:
         out: list[Command] = []
         if held.hold_id is not None and not held.part:
             out.append(MoveHold(held.hold_id, HoldState.RELEASED))
-        if held.act is not None and held.act.reach == Reach.SCHEMA and held.sight is not None and not held.sight.unbound:
+        if held.act is not None and held.act.reach in SPREADING and held.sight is not None and not held.sight.unbound:
             out += self._begin_act(held, held.act, held.sight)
         if held.part:
             out.append(StopTimer(Timer.LOOK))
@@ -1235,7 +1236,7 @@ class Core:
 
     def _wants_survey(self, held: Held) -> bool:
         assert held.act is not None
-        return held.act.reach == Reach.SCHEMA or (
+        return held.act.reach in SPREADING or (
             held.act.reach == Reach.STATEMENT and any(kind == "schema" for kind, _ in names_of(held.judgement))
         )
 
@@ -1376,8 +1377,8 @@ class Core:
             look = make_part_check(held.names, number, encoding, has_sync=has_sync, is_full=held.surveyed)
             if look is None:
                 return self._part_checked(held, None)
-        elif held.surveyed:
-            look = make_survey(held.judgement, number, encoding, has_sync=has_sync)
+        elif held.surveyed and held.act is not None:
+            look = make_survey(held.act, held.judgement, number, encoding, has_sync=has_sync)
         else:
             look = make_look(names_of(held.judgement), number, encoding, has_sync=has_sync)
         if look is None:
@@ -1638,7 +1639,7 @@ class Core:
             decision.approvers if decision is not None else (),
             decision.reason if decision is not None else "",
             held.commits,
-            held.act is not None and held.act.reach == Reach.SCHEMA,
+            held.act is not None and held.act.reach in SPREADING,
             held.part,
         )
 

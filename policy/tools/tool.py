@@ -21,6 +21,7 @@ class Reach(StrEnum):
 
     STATEMENT = "statement"  # what its first statement names, and nothing after
     SCHEMA = "schema"  # the relations of the schemas in which those lie that its first statement names
+    SCHEMAS = "schemas"  # the relations of all schemas but the server's own
     DATABASE = "database"  # a database as a whole
 
 
