@@ -4,6 +4,7 @@
                                --> OPENING …: held, decided, looked at again and copied as a whole, as any other
                                --> released: the act runs (`ActRun`)
     each further dangerous script of the session: when the act covers it, it is no hold of its own; when not, it is held as always
+    denied, or expired --> the act is refused (`ActRun.refuses`): what belongs to it is refused at once, for tools that go on after an error
     the act is over: when the session ends, when it does something else for a while, or when another act begins
 
 What an act covers: findings of the rules that acts are made of (policy.engine.ACT_RULES), about relations that the operator saw, by oid. So a name that
@@ -275,10 +276,11 @@ def _since(xid: str, begin: int) -> str:
 
 @dataclass(slots=True)
 class ActRun:
-    """An act that was approved, in the session for which it was.
+    """An act that was decided, in the session for which it was.
 
     Attributes:
         sight: what the operator saw.
+        refuses: it was not approved; no `decision`: nobody decided in time.
         snapshot: of the copy of it all; empty where there is none, and then each part is protected by itself.
         in_block: the relations are still locked by the transaction block in which they were copied.
         made: bare names of relations that the act has created.
@@ -291,6 +293,7 @@ class ActRun:
     act: HeldAct
     decision: Decision | None
     sight: Sight
+    refuses: bool = False
     snapshot: str = ""
     in_block: bool = False
     made: set[str] = field(default_factory=set)

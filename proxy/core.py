@@ -137,7 +137,7 @@ from proxy.inflight import Committing, Naming, Running, error_fields
 from proxy.knowledge import Judge, Knowledge, combined
 from proxy.look import CODECS, Look, Question, Sight, difference, make_look, names_of
 from proxy.meaning import CHANGED, HARMLESS, Meaning
-from proxy.model import AuditEntry, AuditEvent, CopyState, Decision, HeldAct, HoldId, HoldState, Requester
+from proxy.model import AuditEntry, AuditEvent, CopyState, Decision, HoldId, HoldState, Requester
 from proxy.petition import Petition, bound_values
 from proxy.protection import Phase, Protection, copy_statement, lock_statement, rows_of
 
@@ -1093,6 +1093,7 @@ class Core:
         return [
             StopTimer(Timer.HEARTBEAT),
             StopTimer(Timer.EXPIRY),
+            *(self._begin_act(held, refuses=True) if not decision.approved else ()),
             Record(self._entry(event, held, operator=decision.operator, reason=decision.reason)),
         ]
 
@@ -1112,7 +1113,8 @@ class Core:
         held = self._held
         if held is None or held.hold_id != hold_id or held.stage is not Stage.PENDING or not moved:
             return []  # not moved: an operator was faster, and HoldResolved is on its way
-        return self._settle(AuditEvent.EXPIRED, HoldState.EXPIRED, replies.expired, "expired")
+        refused = self._begin_act(held, refuses=True)
+        return [*refused, *self._settle(AuditEvent.EXPIRED, HoldState.EXPIRED, replies.expired, "expired")]
 
     def _settle(self, event: AuditEvent, end: HoldState, reply: replies.About, why: str) -> list[Command]:
         """End the hold without running the statement: on record first, then the frontend gets `reply`."""
@@ -1200,8 +1202,7 @@ class Core:
         out: list[Command] = []
         if held.hold_id is not None and not held.part:
             out.append(MoveHold(held.hold_id, HoldState.RELEASED))
-        if held.act is not None and held.act.reach in SPREADING and held.sight is not None and not held.sight.unbound:
-            out += self._begin_act(held, held.act, held.sight)
+        out += self._begin_act(held, refuses=False)
         if held.part:
             out.append(StopTimer(Timer.LOOK))
         if protection is not None:
@@ -1261,10 +1262,13 @@ class Core:
             held.sight = sight
         return [StopTimer(Timer.LOOK), *self._open(held)]
 
-    def _begin_act(self, held: Held, act: HeldAct, sight: Sight) -> list[Command]:
-        assert held.hold_id is not None
+    def _begin_act(self, held: Held, *, refuses: bool) -> list[Command]:
+        """From now on what belongs to its act, if it has begun one, is decided like it."""
+        act, sight = held.act, held.sight
+        if act is None or act.reach not in SPREADING or sight is None or sight.unbound or held.hold_id is None:
+            return []
         out = self._end_act()
-        run = self._act = ActRun(held.hold_id, act, held.decision, sight)
+        run = self._act = ActRun(held.hold_id, act, held.decision, sight, refuses)
         protection = held.protection
         if protection is not None and protection.copied is not None and protection.snapshot:
             run.snapshot = protection.snapshot
@@ -1275,6 +1279,8 @@ class Core:
         run, self._act = self._act, None
         if run is None:
             return []
+        if run.refuses:
+            return [StopTimer(Timer.ACT)]
         who = replace(self._requester, application_name=self.knowledge.application_name)
         entry = AuditEntry(AuditEvent.ACT_ENDED, who, self._settings.environment, run.hold_id, outcome=run.outcome)
         state = HoldState.DONE if run.done else HoldState.FAILED
@@ -1323,6 +1329,8 @@ class Core:
             held.hold_id = held.decision = None
             self._recognise(held)
             return [StopTimer(Timer.LOOK), *self._hold_alone(held)]
+        if run.refuses:
+            return [StopTimer(Timer.LOOK), *self._refuse_part(held, run)]
         known = run.known(meanings)
         waived = run.decision is not None and run.decision.without_backup
         if not self._settings.protects or waived or (run.snapshot and (run.in_block or not known)):
@@ -1339,6 +1347,18 @@ class Core:
         protection.plan = CopyPlan(CopyKind.DUMP, "part of an act", lock=lock, locked=tuple(oid for _, oid in known))
         protection.snapshot = run.snapshot
         return [*out, *self._step(held)]
+
+    def _refuse_part(self, held: Held, run: ActRun) -> list[Command]:
+        """Nobody is asked again about what was refused."""
+        decision = run.decision
+        if decision is None:
+            held.settlement = self._encoded(replies.expired(held.judgement, run.hold_id))
+        else:
+            held.settlement = self._encoded(replies.denied_by_operator(held.judgement, run.hold_id, decision))
+        held.stage = Stage.SETTLING
+        operator, reason = (decision.operator, decision.reason) if decision is not None else ("", "")
+        entry = self._entry(AuditEvent.DENIED, held, operator=operator, reason=reason, outcome="part of what was refused")
+        return [Count("part", held.judgement.rule_ids), Record(entry)]
 
     def _part_stepped(self, held: Held, protection: Protection, aside: Aside) -> list[Command]:
         """It is locked, and the server says whether the act's copy is still right."""
@@ -2365,7 +2385,7 @@ class Core:
             return
         outcome = failed if failed is not None else "; ".join(tags)
         state = HoldState.FAILED if failed is not None else HoldState.DONE
-        act = self._act if self._act is not None and self._act.hold_id == held.hold_id else None
+        act = self._act if self._act is not None and self._act.hold_id == held.hold_id and not self._act.refuses else None
         if act is not None:
             act.ran(held.judgement, failed)
             if failed is not None and not held.part:

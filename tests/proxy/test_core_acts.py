@@ -23,6 +23,7 @@ from proxy.events import (
     CopyTaken,
     FrontendLost,
     Granted,
+    HoldMoved,
     HoldOpened,
     HoldResolved,
     Recorded,
@@ -273,15 +274,43 @@ def test_objects_without_rows_are_covered_in_its_schemas(script: str, covered: b
     assert bool(session.of(OpenHold)) is not covered
 
 
-def test_denied_nothing_of_it_runs_and_nothing_is_covered() -> None:
+def test_denied_all_of_it_is_denied_without_asking_again() -> None:
     session = held()
     session.decide(DENIED_BY_BO)
     assert session.sent() == ""
     assert session.seen()[0][0] == "E"
     session.others.clear()
     session.frontend(drop("b"))
+    session.means(TABLES["b"])
+    session(Recorded())
+    [(kind, body), _] = session.seen()
+    assert kind == "E"
+    assert "denied by bo: not today" in fields(body)["M"]
+    assert session.audited() == [AuditEvent.DENIED]
+    assert "Q" not in session.sent()
+    session.frontend(query("DROP TABLE other.t"))
+    session.means(900, schema="other")
+    session.means(900, schema="other")
     session.surveyed()
-    assert session.of(OpenHold), "it is asked for again"
+    assert session.of(OpenHold), "what is not of it is held as always"
+    session(FrontendLost())
+    assert session.moves() == []
+
+
+def test_expired_all_of_it_is_refused() -> None:
+    session = held()
+    session(HoldMoved(SEVEN, True))
+    session(Recorded())
+    assert session.seen()[0][0] == "E"
+    session.frontend(drop("b"))
+    session.means(TABLES["b"])
+    session(Recorded())
+    assert "in time" in fields(session.seen()[0][1])["M"]
+    session(TimerFired(Timer.ACT))
+    session(TimerFired(Timer.ACT))
+    session.frontend(drop("b"))
+    session.surveyed()
+    assert len(session.of(OpenHold)) == 2, "later it may be asked for again"
 
 
 def test_first_statement_that_fails_ends_it() -> None:
