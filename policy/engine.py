@@ -179,12 +179,10 @@ class Engine:
 
     def as_act(self, judgement: Judgement, act: Act, database: str) -> Judgement:
         """The judgement of a script that is to be held, as what it is of the act that it begins. Never milder than it was, but where forced
-        syncs pass: then what the act is made of is allowed for that reason, and anything else in the script is as it was.
+        syncs pass: then what the act is made of is allowed for that reason, and anything else in the script is as it was. Migrations pass there too.
 
         `database` is the session's.
         """
-        if not act.forced:
-            return judgement
         relations = judgement.relations
         wanted = relations if act.reach is Reach.DATABASE else (database,)
         tested = bool(wanted) and all(any(fnmatchcase(name.strip('"'), p) for p in self.view.test_databases) for name in wanted)
@@ -195,11 +193,15 @@ class Engine:
         elif self.environment is Environment.TEST:
             why = "the test environment"
         what = f"{act.tool} {act.kind}"
+        if not act.forced and not why:
+            return judgement
         rule = next((r for r in self._rules if r.id == FORCED_SYNC), None)
         finding = self._settle(
             Finding(FORCED_SYNC, default, f"{what} begins here", rule.hint() if rule else "", 0, (0, 0), relations), default
         )
-        if finding.verdict is Verdict.ALLOW:
+        if not act.forced:
+            pass  # the rule is not about it, and what the policy makes of the rule neither
+        elif finding.verdict is Verdict.ALLOW:
             why = finding.allowed_because or "the policy"
         elif any(a.concerns(FORCED_SYNC) for a in self.view.actions) and finding.verdict is not default:
             why = ""  # the policy says what to do, wherever this is

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from policy.tools.alembic import Alembic
+from policy.tools.django import Django
+from policy.tools.pg_restore import PgRestore
+from policy.tools.sqlalchemy import Sqlalchemy
 from policy.tools.tool import Act, Evidence, Reach, Tool
 
 __all__ = ["ALL_TOOLS", "Act", "Evidence", "Reach", "Tool", "marks_of", "recognise"]
 
 #: The first that recognises an act counts: those that are surer of themselves come first.
-ALL_TOOLS: Final[tuple[Tool, ...]] = ()
+ALL_TOOLS: Final[tuple[Tool, ...]] = (
+    Alembic(),
+    Django(),
+    PgRestore(),
+    Sqlalchemy(),
+)
 
 _MARKS: Final = tuple(dict.fromkeys(mark for tool in ALL_TOOLS for mark in tool.marks))
 
