@@ -6,9 +6,13 @@ from typing import Final
 
 from policy.tools.alembic import Alembic
 from policy.tools.django import Django
+from policy.tools.knex import Knex
 from policy.tools.pg_restore import PgRestore
+from policy.tools.prisma import Prisma
+from policy.tools.sequelize import Sequelize
 from policy.tools.sqlalchemy import Sqlalchemy
 from policy.tools.tool import Act, Evidence, Reach, Tool
+from policy.tools.typeorm import TypeORM
 
 __all__ = ["ALL_TOOLS", "Act", "Evidence", "Reach", "Tool", "marks_of", "recognise"]
 
@@ -18,6 +22,10 @@ ALL_TOOLS: Final[tuple[Tool, ...]] = (
     Django(),
     PgRestore(),
     Sqlalchemy(),
+    Knex(),
+    Prisma(),
+    Sequelize(),
+    TypeORM(),
 )
 
 _MARKS: Final = tuple(dict.fromkeys(mark for tool in ALL_TOOLS for mark in tool.marks))
@@ -31,7 +39,10 @@ def marks_of(text: str) -> tuple[str, ...]:
 def recognise(evidence: Evidence) -> Act | None:
     """What a tool has begun with a script that is to be held."""
     for tool in ALL_TOOLS:
-        act = tool.recognise(evidence)
+        try:
+            act = tool.recognise(evidence)
+        except Exception:  # Safety: what cannot be told is no act, and held as any other (test_tools).
+            continue
         if act is not None:
             return act
     return None

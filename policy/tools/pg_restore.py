@@ -15,7 +15,9 @@ _DROP_DATABASE: Final = re.compile(r"DROP DATABASE ")
 #: What --clean destroys with.
 _CLEAN: Final = re.compile(r"(?:DROP|ALTER TABLE(?: IF EXISTS)?(?: ONLY)? \S.{0,300} DROP) ", re.DOTALL)
 #: What a dump with --clean has sent when it destroys for the first time: settings, and what is found harmless of the same.
-_BEFORE: Final = re.compile(r"SET |BEGIN\b|DROP |ALTER TABLE [^;]{1,600} DROP |SELECT pg_catalog\.(?:set_config\('search_path', ''|lo_unlink\()|\s*(?:--|\Z)")
+_BEFORE: Final = re.compile(
+    r"SET |BEGIN\b|DROP |ALTER TABLE [^;]{1,600} DROP |SELECT pg_catalog\.(?:set_config\('search_path', ''|lo_unlink\()|\s*(?:--|\Z)"
+)
 
 
 @final

@@ -30,7 +30,20 @@ def upgrade() -> None:
         if name == "orders":
             columns.append(sa.Column("state", state, nullable=False, server_default="new"))
         op.create_table(name, *columns)
-    for name in ("country", "city", "customer", "address", "phone", "session", "brand", "product", "orders", "order_line", "payment", "review"):
+    for name in (
+        "country",
+        "city",
+        "customer",
+        "address",
+        "phone",
+        "session",
+        "brand",
+        "product",
+        "orders",
+        "order_line",
+        "payment",
+        "review",
+    ):
         op.execute(f"INSERT INTO {name} SELECT g, 'row ' || g FROM generate_series(1, 4) g")
 
 

@@ -16,7 +16,9 @@ class Migration(migrations.Migration):
         migrations.CreateModel("Product", [KEY, ("name", models.TextField())]),
         migrations.CreateModel("Country", [KEY, ("name", models.TextField())]),
         migrations.CreateModel("City", [KEY, ("name", models.TextField()), ("country", to("Country"))]),
-        migrations.CreateModel("Customer", [KEY, ("name", models.TextField(null=True)), ("city", to("City")), ("favourite", to("Product", null=True))]),
+        migrations.CreateModel(
+            "Customer", [KEY, ("name", models.TextField(null=True)), ("city", to("City")), ("favourite", to("Product", null=True))]
+        ),
         migrations.CreateModel("Order", [KEY, ("customer", to("Customer")), ("products", models.ManyToManyField("shop.Product"))]),
         migrations.CreateModel("Payment", [KEY, ("amount", models.DecimalField(max_digits=10, decimal_places=2)), ("order", to("Order"))]),
         migrations.CreateModel("Review", [KEY, ("stars", models.IntegerField()), ("product", to("Product"))]),
