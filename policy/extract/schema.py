@@ -103,7 +103,10 @@ def _drop(x: Extractor, fields: Node) -> bool:
     kind = object_kind(str(fields.get("removeType")))
     x.statement.kind = f"DROP {kind}"
     names: list[str] = []
-    all_temp = kind in RELATION_KINDS
+    cascade = fields.get("behavior") == "DROP_CASCADE"
+    # A function in pg_temp is the session's own; with CASCADE more might go.
+    is_routine = kind in ("FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE") and not cascade
+    all_temp = kind in RELATION_KINDS or is_routine
     for item in items(fields, "objects"):
         parts = name_parts(item)
         relation = Relation(parts[-2] if len(parts) > 1 else "", parts[-1])
@@ -114,13 +117,15 @@ def _drop(x: Extractor, fields: Node) -> bool:
             all_temp = all_temp and (relation.is_temp or relation.schema == "pg_temp" or is_view)
             x.forget_temp(relation.name)
             x.lock(relation, "ACCESS EXCLUSIVE")
+        elif is_routine:
+            all_temp = all_temp and relation.schema == "pg_temp"
         elif kind in ("TRIGGER", "RULE", "POLICY") and len(parts) > 1:
             relation = Relation("", parts[-1])
             x.note(str(Relation(parts[-3] if len(parts) > 2 else "", parts[-2])))
         names.append(str(relation))
         if kind not in ("TRIGGER", "RULE", "POLICY"):
             x.note(str(relation))
-    _dropped(x, kind, tuple(names), fields.get("behavior") == "DROP_CASCADE", all_temp)
+    _dropped(x, kind, tuple(names), cascade, all_temp)
     return False
 
 

@@ -34,10 +34,12 @@ class DropObject(Rule):
         Example("DROP INDEX CONCURRENTLY account_name_idx"),
         Example("DROP EXTENSION hstore CASCADE"),
         Example("DROP FUNCTION add(int, int)"),
+        Example("DROP FUNCTION pg_temp.one(), two()"),
         Example("DROP POLICY mine ON account"),
     )
     passes: ClassVar = (
         Example("CREATE TEMP VIEW v AS SELECT 1; DROP VIEW v", because="it is temporary"),
+        Example("DROP FUNCTION IF EXISTS pg_temp.testfunc()", because="it is temporary"),
         Example("CREATE OR REPLACE VIEW totals AS SELECT 1"),
     )
 

@@ -183,6 +183,8 @@ class Foresight:
                     if link.closed:
                         return None
                     following = await self._next()
+                    if following is not None and not await _lives(link):
+                        return following  # the server has ended the connection meanwhile
         except ControlError as error:
             if len(self._failures) > 1000:
                 self._failures.clear()
@@ -249,6 +251,14 @@ class Foresight:
         if last:
             self.found.foreseen += 1
             self.found.failed += bool(consequences.problem and not consequences.reached and not consequences.matching)
+
+
+async def _lives(link: psycopg.AsyncConnection[psycopg.rows.TupleRow]) -> bool:
+    try:
+        await link.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
 
 
 def make_foresight(

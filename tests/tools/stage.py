@@ -6,7 +6,10 @@ The server is the shared PostgreSQL 18; the proxy runs as in development, where 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -84,7 +87,19 @@ class Stage:
 
     def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         """Its exit code and output. Nothing may be held meanwhile: one decision was enough."""
-        out, _ = process.communicate(timeout=COMMAND_S)
+        more: list[Any] = []
+
+        def is_over() -> bool:
+            for hold in self.proxy.holds():
+                more.append((hold["script"], hold["rule_ids"], hold["act"] and hold["act"]["title"]))
+                self.proxy.deny(hold["id"])
+            return process.poll() is not None
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(process.communicate, timeout=COMMAND_S)
+            wait_for(is_over, COMMAND_S)
+            out, _ = reading.result()
+        assert not more, f"held again: {more}"
         return process.returncode, out
 
     def contents(self) -> dict[str, list[Any]]:
@@ -94,3 +109,50 @@ class Stage:
             self.database,
         )
         return {name: sorted(self.server.sql(f"SELECT t::text FROM {name} AS t", self.database)) for (name,) in names}
+
+    # --- the matrix ---------------------------------------------------------------------------------------------
+
+    def is_one_act(self, prepare: Callable[[], object], command: list[str], folder: Path, title: str, **environment: str) -> dict[str, Any]:
+        """The whole of it: held as one, denied without a loss, approved with what the tool does by itself. Return the approved hold.
+
+        `title` is a regular expression for what people are told.
+        """
+        self.rebuild()
+        prepare()
+        before = self.contents()
+        for approves in (False, True):
+            process = self.start(command, folder, **environment)
+            hold = self.hold(process)
+            assert re.fullmatch(title, hold["act"]["title"]), hold["act"]["title"]
+            wait_for(lambda: all(t["rows"] is not None for t in self.proxy.hold(hold["id"])["act"]["tables"]), 20)
+            hold = self.proxy.hold(hold["id"])
+            tables = {t["name"] for t in hold["act"]["tables"]}
+            if hold["act"]["reach"] != "statement":
+                assert tables == {name.replace('"', "") if name.islower() else name for name in before}, tables
+            assert set(hold["relations"]) >= tables
+            answered = self.proxy.approve(hold["id"]) if approves else self.proxy.deny(hold["id"])
+            assert answered.status_code == 200
+            code, out = self.end(process)
+            if approves:
+                assert code == 0, out
+            else:
+                assert code != 0, out
+                assert "denied by operator: not now" in out, out
+                assert self.contents() == before
+        after = self.contents()
+        ended = self.proxy.wait_for_state(hold["id"], "done")
+        self.rebuild()
+        prepare()
+        self.run(command, folder, through=False, **environment)
+        assert self.contents() == after, "as without pghold"
+        return ended
+
+    def is_refused(self, prepare: Callable[[], object], command: list[str], folder: Path, **environment: str) -> None:
+        """In production."""
+        self.rebuild()
+        prepare()
+        before = self.contents()
+        code, out = self.end(self.start(command, folder, **environment))
+        assert code != 0, out
+        assert "forced sync is not allowed in production" in out, out
+        assert self.contents() == before

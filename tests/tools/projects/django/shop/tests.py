@@ -8,7 +8,7 @@ from shop.models import Country
 class ShopTest(TestCase):
     def test_a_country_is_found_again(self) -> None:
         Country.objects.create(id=100, name="Peru")
-        self.assertEqual(Country.objects.filter(name="Peru").count(), 1)
+        assert Country.objects.filter(name="Peru").count() == 1
 
 
 class CommittedTest(TransactionTestCase):
@@ -16,4 +16,4 @@ class CommittedTest(TransactionTestCase):
 
     def test_a_country_is_stored(self) -> None:
         Country.objects.create(id=100, name="Peru")
-        self.assertEqual(Country.objects.count(), 5)
+        assert Country.objects.count() == 5
