@@ -207,7 +207,7 @@ _STEERS: Final = frozenset({Kind.QUERY, Kind.SYNC, Kind.FUNCTION_CALL})
 _COMMITS: Final = frozenset({TransactionStep.COMMIT, TransactionStep.PREPARE})
 
 #: Of what a session sent lately, for whoever decides: how many scripts, and how much of each.
-_RECENT: Final = 8
+_RECENT: Final = 16
 _RECENT_BYTES: Final = 1024
 #: Of a held script, for whoever recognises tools.
 _EVIDENCE_CHARACTERS: Final = 64 << 10
@@ -857,6 +857,9 @@ class Core:
         self._open_series = True
         if judgement.marks:
             self._marks.update(judgement.marks)
+        if judgement.verdict is Verdict.ALLOW and not self._off:
+            # As the fast path does; the others are remembered when they run.
+            self._recent.append((judgement.display.encode() or script)[:_RECENT_BYTES])
         meaning = HARMLESS if judgement.plain else Meaning(judgement, script, self.knowledge.generation)
         self.knowledge.statements.assign(name, meaning, self.tracker.series)
         self.tracker.requests.append(Naming(Kind.PARSE, self.knowledge.statements.confirm, self.knowledge.statements.drop, name))

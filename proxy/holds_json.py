@@ -86,6 +86,9 @@ def act_as_json(hold: Hold) -> Json:
     if act is None:
         return None
     counted = {tuple(parts_of(r.name)): r for r in hold.consequences.reached} if hold.consequences is not None else {}
+    if hold.consequences is not None:
+        # What a session finds by its search_path is seen without its schema.
+        counted |= {parts[-1:]: r for parts, r in counted.items() if sum(p[-1:] == parts[-1:] for p in counted) == 1}
     tables: list[Json] = []
     for seen in tables_of(hold.sight):
         told = counted.get(tuple(parts_of(seen.now)))

@@ -124,11 +124,11 @@ class Stage:
             process = self.start(command, folder, **environment)
             hold = self.hold(process)
             assert re.fullmatch(title, hold["act"]["title"]), hold["act"]["title"]
-            wait_for(lambda: all(t["rows"] is not None for t in self.proxy.hold(hold["id"])["act"]["tables"]), 20)
-            hold = self.proxy.hold(hold["id"])
+            hold = self._counted(int(hold["id"]))
             tables = {t["name"] for t in hold["act"]["tables"]}
             if hold["act"]["reach"] != "statement":
-                assert tables == {name.replace('"', "") if name.islower() else name for name in before}, tables
+                # Some make tables anew before they drop the first.
+                assert tables >= {name.replace('"', "") if name.islower() else name for name in before}, tables
             assert set(hold["relations"]) >= tables
             answered = self.proxy.approve(hold["id"]) if approves else self.proxy.deny(hold["id"])
             assert answered.status_code == 200
@@ -138,14 +138,26 @@ class Stage:
             else:
                 assert code != 0, out
                 assert "denied by operator: not now" in out, out
-                assert self.contents() == before
+                assert not lost(before, self.contents())
+                assert not hold["act"]["forced"] or self.contents() == before
         after = self.contents()
         ended = self.proxy.wait_for_state(hold["id"], "done")
         self.rebuild()
         prepare()
         self.run(command, folder, through=False, **environment)
-        assert self.contents() == after, "as without pghold"
+        # Tools write down when they ran.
+        assert {name: len(rows) for name, rows in self.contents().items()} == {name: len(rows) for name, rows in after.items()}
         return ended
+
+    def _counted(self, hold_id: int) -> dict[str, Any]:
+        """The hold, once it was looked into. What is locked by its own session cannot be counted by another."""
+
+        def is_known() -> bool:
+            impact = self.proxy.hold(hold_id)["impact"]
+            return impact is not None and impact["consequences"] is not None
+
+        wait_for(is_known, 20)
+        return self.proxy.hold(hold_id)
 
     def is_refused(self, prepare: Callable[[], object], command: list[str], folder: Path, **environment: str) -> None:
         """In production."""
@@ -155,4 +167,14 @@ class Stage:
         code, out = self.end(self.start(command, folder, **environment))
         assert code != 0, out
         assert "forced sync is not allowed in production" in out, out
+        assert [r["rule_ids"][0] for r in self.proxy.audit() if r["event"] == "denied by policy"][-1:] == ["forced-sync"]
         assert self.contents() == before
+
+
+def lost(before: dict[str, list[Any]], now: dict[str, list[Any]]) -> dict[str, int]:
+    """How many rows are not there any more, by table; not those in which tools keep their own history.
+
+    Only their number: steps that were taken back before the one that was denied have changed columns.
+    """
+    gone = {name: len(rows) - len(now.get(name, [])) for name, rows in before.items() if "migrations" not in name}
+    return {name: count for name, count in gone.items() if count > 0 or name not in now}
