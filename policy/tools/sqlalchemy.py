@@ -50,6 +50,8 @@ class Sqlalchemy(Tool):
         tables = schemas = constraints = 0
         follows = False
         for script in reversed(evidence.recent):
+            if script == "DEALLOCATE ALL":
+                continue  # psycopg's own, after a change of a table
             if _CONSTRAINT.match(script):
                 constraints += 1
             elif _CHECK.match(script):

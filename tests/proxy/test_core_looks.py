@@ -477,9 +477,9 @@ def test_grant_for_a_session_that_ended_meanwhile_lets_nothing_run() -> None:
 
 def test_what_the_session_sent_before_is_told() -> None:
     table = Table(looks=True)
-    for number in range(10):
+    for number in range(18):
         table.frontend(query(f"select {number}"))
         table.backend(complete("SELECT 1") + ready("I"))
     table.frontend(DANGER)
     [opening] = [c for c in table.others if isinstance(c, OpenHold)]
-    assert opening.request.recent == tuple(f"select {n}" for n in range(2, 10))
+    assert opening.request.recent == tuple(f"select {n}" for n in range(2, 18))
