@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
 from policy.context import Context
 from policy.facts import Condition, Facts
 from policy.judgement import Finding
 from policy.rule import Example, Rule
 from policy.verdict import Severity, Verdict
-
-#: Tables of one row, with nothing in it but whether a tool is at work.
-_LOCKS: Final = frozenset(["knex_migrations_lock"])
 
 
 @final
@@ -19,7 +16,7 @@ class UpdateWithoutWhere(Rule):
 
     Why it is held: it changes every row, and the old values are gone.
     Instead: add the WHERE clause, or ask for approval and say that every row should change
-    Known gaps: an always-true condition is left to always-true-where; the lock that Knex keeps in a row of its own is let pass, by its table's name
+    Known gaps: an always-true condition is left to always-true-where
     """
 
     id: ClassVar = "update-without-where"
@@ -36,17 +33,11 @@ class UpdateWithoutWhere(Rule):
     passes: ClassVar = (
         Example("UPDATE account SET balance = 0 WHERE id = 7"),
         Example("SELECT * FROM account FOR UPDATE", because="a lock"),
-        Example('UPDATE "knex_migrations_lock" SET "is_locked" = 1', because="a table of one row, which every migration of Knex sets"),
         Example("INSERT INTO account VALUES (1) ON CONFLICT (id) DO UPDATE SET balance = 0", because="one row at a time"),
     )
 
     def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
         for change in facts.changes:
-            if (
-                change.verb == "UPDATE"
-                and change.condition is Condition.MISSING
-                and not change.table.is_temp
-                and change.table.name not in _LOCKS
-            ):
+            if change.verb == "UPDATE" and change.condition is Condition.MISSING and not change.table.is_temp:
                 table = str(change.table)
                 yield self.found(f"UPDATE of {table} has no WHERE clause", change.statement, (table,), (change.position, change.position))

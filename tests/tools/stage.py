@@ -112,10 +112,18 @@ class Stage:
 
     # --- the matrix ---------------------------------------------------------------------------------------------
 
-    def is_one_act(self, prepare: Callable[[], object], command: list[str], folder: Path, title: str, **environment: str) -> dict[str, Any]:
+    def is_one_act(
+        self,
+        prepare: Callable[[], object],
+        command: list[str],
+        folder: Path,
+        title: str,
+        mend: Callable[[], object] = lambda: None,
+        **environment: str,
+    ) -> dict[str, Any]:
         """The whole of it: held as one, denied without a loss, approved with what the tool does by itself. Return the approved hold.
 
-        `title` is a regular expression for what people are told.
+        `title` is a regular expression for what people are told; `mend` is what the tool's user does after an error.
         """
         self.rebuild()
         prepare()
@@ -140,6 +148,7 @@ class Stage:
                 assert "denied by operator: not now" in out, out
                 assert not lost(before, self.contents())
                 assert not hold["act"]["forced"] or self.contents() == before
+                mend()
         after = self.contents()
         ended = self.proxy.wait_for_state(hold["id"], "done")
         self.rebuild()

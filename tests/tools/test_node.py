@@ -89,13 +89,26 @@ KNEX = ["node", "../../node_modules/knex/bin/cli.js"]
 
 
 def test_knex_rollback_of_everything(stage: Stage) -> None:
+    folder = FOLDER / "knex"
+
     def migrated() -> None:
-        stage.run([*KNEX, "migrate:latest"], FOLDER / "knex", through=False)
+        stage.run([*KNEX, "migrate:latest"], folder, through=False)
 
-    stage.is_one_act(migrated, [*KNEX, "migrate:rollback", "--all"], FOLDER / "knex", r"Knex rollback of up to \d+ tables")
+    def unlocked() -> None:
+        """What gives the lock back belongs to what was denied."""
+        stage.run([*KNEX, "migrate:unlock"], folder, through=False)
+
+    stage.is_one_act(migrated, [*KNEX, "migrate:rollback", "--all"], folder, r"Knex rollback of up to \d+ tables", unlocked)
 
 
-def test_ordinary_migrations_of_knex_pass(stage: Stage) -> None:
+def test_knex_migration_is_held_once(stage: Stage) -> None:
+    """It ends with an UPDATE without WHERE, of its lock."""
     stage.rebuild()
-    code, out = stage.end(stage.start([*KNEX, "migrate:latest"], FOLDER / "knex"))
+    process = stage.start([*KNEX, "migrate:latest"], FOLDER / "knex")
+    hold = stage.hold(process)
+    assert hold["rule_ids"] == ["update-without-where"]
+    assert hold["act"]["tool"] == "Knex"
+    assert stage.proxy.approve(hold["id"]).status_code == 200
+    code, out = stage.end(process)
     assert code == 0, out
+    assert len(stage.contents()) > 10
