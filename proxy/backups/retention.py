@@ -51,7 +51,9 @@ def what_goes(backups: Iterable[Backup], limits: Limits, now: datetime, in_use: 
         if backup.id not in bound and now - backup.created_at > timedelta(days=limits.days):
             remove(backup, f"older than {limits.days:g} days")
     rest = [b for b in kept if b.id not in gone]
-    proven = Counter((b.database, t.name) for b in rest if b.proof is Proof.EQUAL for t in b.tables)
+    # Full copies may go after it, so they make a safety copy superfluous only when they are bound to stay.
+    lasting = {b.id for b in rest if b.proof is Proof.EQUAL and (b.hold_id is not None or b.id in bound)}
+    proven = Counter((b.database, t.name) for b in rest if b.id in lasting for t in b.tables)
 
     def is_only_one(backup: Backup) -> bool:
         return (
@@ -62,7 +64,7 @@ def what_goes(backups: Iterable[Backup], limits: Limits, now: datetime, in_use: 
         if backup.id in bound or backup.id in gone or is_only_one(backup):
             return False
         remove(backup, why)
-        if backup.proof is Proof.EQUAL:
+        if backup.id in lasting:
             proven.subtract((backup.database, t.name) for t in backup.tables)
         return True
 

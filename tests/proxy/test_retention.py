@@ -62,6 +62,12 @@ def test_what_a_hold_destroyed_goes_by_age_only_when_it_is_the_only_proven_copy(
     assert gone(drops, Limits(days=7)) == [1, 2]
 
 
+def test_a_full_copy_that_may_go_itself_protects_no_table() -> None:
+    copies = [copy(1, 2, CopyKind.DUMP, "public.b"), copy(2, 1, CopyKind.FULL, "public.b"), copy(3, 0, CopyKind.FULL, "public.a")]
+    assert gone(copies, Limits(bytes=1)) == [2]
+    assert gone(copies[:2], Limits(bytes=1)) == [1], "the newest full copy stays, and has it"
+
+
 def test_a_copy_that_is_not_proven_protects_no_table() -> None:
     drops = [copy(1, 2, CopyKind.DUMP, "public.a"), copy(2, 1, CopyKind.DUMP, "public.a", proof=Proof.NONE)]
     assert gone(drops, Limits(bytes=1)) == [2]
