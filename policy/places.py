@@ -32,11 +32,27 @@ def _span(finding: Finding, facts: Facts, text: str, data: bytes, ascii_only: bo
             return word.span()
     for relation in finding.relations:
         name = relation.rpartition(".")[2].strip('"').replace('""', '"')
-        found = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.I).search(text, start, end)
-        if name and found is not None:
-            return found.span()
+        at = _find(text, name, start, end) if name else -1
+        if at >= 0:
+            return at, at + len(name)
     first = _WORD.match(text, start)
     return first.span() if first is not None else (start, end)
+
+
+def _find(text: str, name: str, start: int, end: int) -> int:
+    """Where the name stands as a word of its own, whatever its case; -1 when it does not."""
+    if not (name.isascii() and text.isascii()):
+        found = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.I).search(text, start, end)
+        return found.start() if found is not None else -1
+    # Compiling a pattern for each name costs as much as the rest of the judging.
+    lower, name = text.lower(), name.lower()
+    at = lower.find(name, start, end)
+    while at >= 0:
+        around = lower[at - 1 : at] + lower[at + len(name) : at + len(name) + 1]
+        if not any(c.isalnum() or c in "_$" for c in around):
+            return at
+        at = lower.find(name, at + 1, end)
+    return -1
 
 
 def _after_comments(text: str, start: int) -> int:

@@ -1,4 +1,4 @@
-WITH asked AS (
+WITH RECURSIVE asked AS (
     SELECT a.kind, a.schema, a.name
     FROM pg_catalog.json_to_recordset($1::pg_catalog.json) AS a(kind pg_catalog.text, schema pg_catalog.name, name pg_catalog.name)
 ), schemas AS (
@@ -15,10 +15,14 @@ WITH asked AS (
             ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(true), n.nspname) LIMIT 1),
         pg_catalog.current_schema()) AS nspname
     FROM asked a WHERE a.kind OPERATOR(pg_catalog.<>) 'all'::pg_catalog.text
+), family(oid) AS (
+    SELECT c.oid FROM schemas s JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.nspname
+        JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+    UNION SELECT h.inhrelid FROM family f JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) f.oid
 ), found AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, c.reltuples, c.relpages, c.relpersistence, c.relispartition
-    FROM schemas s JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.nspname
-        JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+    FROM family a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f,m,v,S}'::pg_catalog."char"[])
     AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema,pg_toast}'::pg_catalog.name[])
     AND NOT EXISTS (

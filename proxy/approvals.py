@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from policy.verdict import Severity
+from proxy.acts import covered_rules
 from proxy.model import HoldRequest, Operator, Requester
 from proxy.policies import ApprovalEntry
 
@@ -44,7 +45,7 @@ def _matches(entry: ApprovalEntry, request: HoldRequest) -> bool:
         and _any(who.role, entry.roles)
         and _any(who.application_name, entry.applications)
         and (not entry.environments or request.environment in entry.environments)
-        and (not entry.rules or any(_any(rule_id, entry.rules) for rule_id in request.rule_ids))
+        and (not entry.rules or any(_any(rule_id, entry.rules) for rule_id in covered_rules(request)))
     )
 
 

@@ -69,6 +69,7 @@ from proxy.acts import (
     SPREADING,
     ActRun,
     ActSurvey,
+    Meanings,
     PartCheck,
     as_identifier,
     held_act,
@@ -225,6 +226,10 @@ STAND_IN_PARSE: Final = b"P" + (len(_STAND_IN) + 14).to_bytes(4, "big") + b"pgho
 
 FLUSH: Final = b"H\0\0\0\x04"
 TERMINATE: Final = b"X\0\0\0\x04"
+
+
+def _drops_schema(judgement: Judgement) -> bool:
+    return any(kind == "schema" for kind, _ in names_of(judgement))
 
 
 def complete_message(tag: str) -> bytes:
@@ -619,6 +624,7 @@ class Core:
         if judgement.wants_values or any(m.judgement.wants_values for m in meaning.alternatives):
             judgement = self._with_values(meaning, judgement)
         held = Held(Kind.EXECUTE, data[position:end], meaning.script or b"", judgement, bind=meaning.bind, portal=portal)
+        held.is_ambiguous = bool(meaning.alternatives)
         return self._decide(held, data, end, out)
 
     def _with_values(self, meaning: Meaning, judgement: Judgement) -> Judgement:
@@ -1037,6 +1043,10 @@ class Core:
             held.act = None
             return [*self._guard(held), *self._scan_waiting()]
         held.granted = True
+        if sight is None:
+            # A grant for the session is about rules: about this statement, and not about all that might follow it.
+            held.act = None
+            held.surveyed = False
         held.sight = sight
         held.stage = Stage.SETTLING
         return [Record(self._entry(AuditEvent.GRANT_USED, held, operator=decision.operator, reason=decision.reason))]
@@ -1240,9 +1250,7 @@ class Core:
 
     def _wants_survey(self, held: Held) -> bool:
         assert held.act is not None
-        return held.act.reach in SPREADING or (
-            held.act.reach == Reach.STATEMENT and any(kind == "schema" for kind, _ in names_of(held.judgement))
-        )
+        return held.act.reach != Reach.DATABASE
 
     def _is_moment(self, held: Held) -> bool:
         """Whether the session can be asked something, now or as soon as what is in flight is answered."""
@@ -1271,7 +1279,8 @@ class Core:
         if act is None or act.reach not in SPREADING or sight is None or sight.unbound or held.hold_id is None:
             return []
         out = self._end_act()
-        run = self._act = ActRun(held.hold_id, act, held.decision, sight, refuses)
+        run = self._act = ActRun(held.hold_id, act, held.decision, sight, self.knowledge.context().role, refuses)
+        run.begins_with(held.judgement)
         protection = held.protection
         if protection is not None and protection.copied is not None and protection.snapshot:
             run.snapshot = protection.snapshot
@@ -1287,7 +1296,7 @@ class Core:
         who = replace(self._requester, application_name=self.knowledge.application_name)
         entry = AuditEntry(AuditEvent.ACT_ENDED, who, self._settings.environment, run.hold_id, outcome=run.outcome)
         state = HoldState.DONE if run.done else HoldState.FAILED
-        return [StopTimer(Timer.ACT), MoveHold(run.hold_id, state, run.outcome), Note(entry)]
+        return [StopTimer(Timer.ACT), *map(Note, run.notes), MoveHold(run.hold_id, state, run.outcome), Note(entry)]
 
     def _act_beats(self) -> list[Command]:
         """Time has passed: is the act still going on?"""
@@ -1295,19 +1304,21 @@ class Core:
         if run is None:
             return []
         run.beats += 1
+        notes, run.notes = run.notes, []
         is_busy = self._held is not None or bool(self.tracker.requests) or self.tracker.transaction_status != IDLE
         is_quiet = not is_busy and self.allowed == run.allowed
         run.allowed = self.allowed
         if is_quiet or (run.beats > _ACT_BEATS and not is_busy):
-            return self._end_act()
-        return [StartTimer(Timer.ACT, self._settings.act_idle_s)]
+            return [*map(Note, notes), *self._end_act()]
+        return [*map(Note, notes), StartTimer(Timer.ACT, self._settings.act_idle_s)]
 
     def _may_be_part(self, held: Held) -> bool:
         if self._act is None or self._settings.mode is Mode.OBSERVE or not self._is_moment(held):
             return False
-        names = self._act.names_to_check(held.judgement)
-        held.names = names or ()
-        return names is not None
+        if held.is_ambiguous or self._act.role != self.knowledge.context().role:
+            return False
+        held.asked = self._act.asks(held.judgement)
+        return held.asked is not None
 
     def _begin_part(self, held: Held) -> list[Command]:
         """It may belong to the act that was approved."""
@@ -1316,7 +1327,7 @@ class Core:
         held.part = True
         held.hold_id, held.decision = run.hold_id, run.decision
         held.stage = Stage.CHECKING
-        if not held.names:
+        if not held.asked:
             return self._part_checked(held, None)
         return [self._wait_for_look(), *self._ask(held)]
 
@@ -1326,7 +1337,7 @@ class Core:
         if run is not None and check is not None and run.needs_more(check):
             held.surveyed = True
             return self._ask(held)
-        meanings = check.meanings() if check is not None else None if held.names else {}
+        meanings = check.meanings() if check is not None else None if held.asked else Meanings()
         if run is None or meanings is None or not run.covers(held.judgement, meanings):
             held.part = held.surveyed = False
             held.hold_id = held.decision = None
@@ -1334,6 +1345,7 @@ class Core:
             return [StopTimer(Timer.LOOK), *self._hold_alone(held)]
         if run.refuses:
             return [StopTimer(Timer.LOOK), *self._refuse_part(held, run)]
+        run.takes(held.judgement, meanings)
         known = run.known(meanings)
         waived = run.decision is not None and run.decision.without_backup
         if not self._settings.protects or waived or (run.snapshot and (run.in_block or not known)):
@@ -1396,11 +1408,11 @@ class Core:
         number = self._asides.next_number()
         encoding, has_sync = self.knowledge.client_encoding, not self._open_series
         look: Question | None
-        if held.part:
-            look = make_part_check(held.names, number, encoding, has_sync=has_sync, is_full=held.surveyed)
+        if held.part and held.asked is not None:
+            look = make_part_check(held.asked, number, encoding, has_sync=has_sync, is_full=held.surveyed)
             if look is None:
                 return self._part_checked(held, None)
-        elif held.surveyed and held.act is not None:
+        elif held.surveyed and held.act is not None and (held.act.reach in SPREADING or _drops_schema(held.judgement)):
             look = make_survey(held.act, held.judgement, number, encoding, has_sync=has_sync)
         else:
             look = make_look(names_of(held.judgement), number, encoding, has_sync=has_sync)
@@ -1506,7 +1518,10 @@ class Core:
             held.sight = held.sight or sight
             return self._guard(held)
         cascades = b"cascade" in held.script.lower()
-        changed = survey_difference(held.sight, sight) if held.surveyed else difference(held.sight, sight, cascades=cascades)
+        if held.sight.schemas:
+            changed = survey_difference(held.sight, sight, all_goes=_drops_schema(held.judgement))
+        else:
+            changed = difference(held.sight, sight, cascades=cascades)
         if not changed:
             return self._guard(held)
         # Safety: what was approved is not there any more (test_core_looks).
@@ -2400,4 +2415,9 @@ class Core:
             self.emit(MoveHold(held.hold_id, state, outcome))
         if held.protection is not None and held.protection.copied is not None:
             self.emit(TellCopied(self._order(held), held.protection.copied, outcome, failed is not None))
-        self.emit(Note(self._entry(AuditEvent.OUTCOME, held, outcome=outcome)))
+        entry = self._entry(AuditEvent.OUTCOME, held, outcome=outcome)
+        if act is not None and held.part:
+            # What let it go is on record; what became of it follows with others, for each write of the log holds the session up.
+            act.notes.append(entry)
+        else:
+            self.emit(Note(entry))

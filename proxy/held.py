@@ -13,6 +13,7 @@ from proxy.model import Decision, HeldAct, HoldId, HoldState
 from proxy.protection import Protection
 
 if TYPE_CHECKING:
+    from proxy.acts import Asked
     from proxy.escort import Escort
 
 
@@ -87,8 +88,9 @@ class Held:
         commits: it is what commits a transaction over a row limit (gate.py); `effects` are those of the message itself, `escort` is
             set where the message is a COMMIT of ours, and `undone` once its transaction is rolled back.
         act: of a tool, which it begins; `surveyed`: it was asked what that is about.
-        part: it belongs to an act or a plan that was approved: `hold_id` is the hold of that, whose state it does not move; `names` are what
-            an act must know the meaning of; `planned`: a plan it is.
+        is_ambiguous: its name may mean several statements; it is never taken for a part of something.
+        part: it belongs to an act or a plan that was approved: `hold_id` is the hold of that, whose state it does not move; `asked` is what
+            an act must know of it; `planned`: a plan it is.
         skipped: its series has failed with something of ours, and the frontend has not been told.
     """
 
@@ -122,4 +124,5 @@ class Held:
     surveyed: bool = False
     part: bool = False
     planned: bool = False
-    names: tuple[str, ...] = ()
+    is_ambiguous: bool = False
+    asked: Asked | None = None

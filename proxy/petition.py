@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Final
 
 from policy.catalogue import is_irreversible, severity_of
+from policy.engine import ACT_RULES
 from policy.judgement import Finding, Judgement
 from protocol.tracker import Kind
-from proxy.acts import tables_of
+from proxy.acts import SPREADING, tables_of
 from proxy.look import Sight
 from proxy.model import AuditEntry, AuditEvent, HeldAct, HeldFinding, HeldStatement, HoldId, HoldRequest, Requester
 
@@ -66,6 +67,12 @@ class Petition:
             tuple(o.asked for o in tables_of(self.sight)) if self.act is not None and self.sight is not None else self.judgement.relations
         )
 
+    @property
+    def _rules(self) -> tuple[str, ...]:
+        """Those that an approval lets pass."""
+        goes_on = self.act is not None and self.act.reach in SPREADING
+        return (*self.judgement.rule_ids, *ACT_RULES) if goes_on else self.judgement.rule_ids
+
     @cached_property
     def _who(self) -> Requester:
         return replace(self.requester, application_name=self.application_name)
@@ -97,7 +104,7 @@ class Petition:
             in_transaction=in_transaction,
             expires_in_s=expires_in_s,
             parameters=shown_values(self.bind, self.client_encoding) if self.bind else (),
-            severity=severity_of(judgement.rule_ids).label,
+            severity=severity_of(self._rules).label,
             waits=waits,
             follows=follows,
             difference=difference,

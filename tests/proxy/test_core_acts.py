@@ -12,7 +12,8 @@ from policy.context import Context
 from policy.engine import Engine
 from policy.tools import Act, Evidence, Reach, Tool
 from policy.verdict import Environment
-from proxy.acts import title
+from proxy.acts import ActSurvey, title
+from proxy.approvals import needs
 from proxy.backups.model import BackupId, Copied, CopyKind, CopyPlan
 from proxy.commands import Command, DescribeHold, MoveHold, Note, OpenHold, PlanCopy, Record, StartTimer, TakeCopy, TellPart
 from proxy.core import Core
@@ -33,8 +34,25 @@ from proxy.events import (
 from proxy.held import CoreSettings
 from proxy.knowledge import Knowledge
 from proxy.model import AuditEvent, HoldId
+from proxy.policies import ApprovalEntry
 from tests.proxy.playbook import APPROVED_BY_ANA, DENIED_BY_BO, REQUESTER, SEVEN, Table
-from tests.proxy.wire import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, complete, error, fields, query, ready, row, split
+from tests.proxy.wire import (
+    BIND_COMPLETE,
+    CLOSE_COMPLETE,
+    PARSE_COMPLETE,
+    SYNC,
+    bind,
+    close,
+    complete,
+    error,
+    execute,
+    fields,
+    parse,
+    query,
+    ready,
+    row,
+    split,
+)
 
 TABLES = {"a": 16384, "b": 16390, "c": 16400}
 
@@ -80,8 +98,14 @@ class Session(Table):
     def surveyed(self, tables: dict[str, int] = TABLES, status: str = "I", schemas: tuple[str, ...] = ("public",)) -> None:
         self.answered(survey(tables, schemas), status)
 
-    def means(self, *oids: int | None, kind: str = "r", schema: str = "public", status: str = "I") -> None:
-        told = [[oid, kind if oid else None, schema if oid else None] for oid in oids]
+    def means(self, name: str, oid: int | None, kind: str = "", schema: str = "public", status: str = "I") -> None:
+        """What its oid is; with a kind, asked in full."""
+        if kind:
+            self.reaches([[name, oid, kind, schema, False]], status)
+        else:
+            self.answered(row(str(oid)) if oid else b"D\0\0\0\x0a\0\1\xff\xff\xff\xff", status)
+
+    def reaches(self, told: list[list[object]], status: str = "I") -> None:
         self.answered(row(json.dumps(told).encode().hex()), status)
 
     def sent(self) -> str:
@@ -187,22 +211,33 @@ def test_decision_covers_the_rest_of_it_without_another_hold() -> None:
     for name in ("b", "c"):
         session.frontend(drop(name))
         assert session.sent() == "PBECS", "what the name means now"
-        session.means(TABLES[name])
+        session.means(name, TABLES[name])
         assert session.sent() == "Q"
         session.backend(complete("DROP TABLE") + ready("I"))
         assert [k for k, _ in session.seen()] == ["C", "Z"]
     assert not session.of(OpenHold)
     assert session.moves() == [], "the hold goes on"
-    assert [c.entry.outcome for c in session.of(Note)] == ["DROP TABLE", "DROP TABLE"]  # type: ignore[attr-defined]
-    assert {c.entry.hold_id for c in session.of(Note)} == {SEVEN}  # type: ignore[attr-defined]
     session(FrontendLost())
     assert session.moves() == [("done", "3 x DROP TABLE")]
+    entries = [c.entry for c in session.of(Note)]  # type: ignore[attr-defined]
+    assert [e.outcome for e in entries] == ["DROP TABLE", "DROP TABLE", "3 x DROP TABLE"]
+    assert {e.hold_id for e in entries} == {SEVEN}
+
+
+def test_outcomes_of_its_parts_go_on_record_while_it_lasts() -> None:
+    session = running()
+    session.frontend(drop("b"))
+    session.means("b", TABLES["b"])
+    session.backend(complete("DROP TABLE") + ready("I"))
+    assert not session.of(Note)
+    session(TimerFired(Timer.ACT))
+    assert [c.entry.outcome for c in session.of(Note)] == ["DROP TABLE"]  # type: ignore[attr-defined]
 
 
 def test_what_is_not_there_can_be_dropped() -> None:
     session = running()
     session.frontend(drop("z"))
-    session.means(None)
+    session.means("z", None)
     assert session.sent()[-1] == "Q"
 
 
@@ -210,9 +245,9 @@ def test_what_is_not_there_can_be_dropped() -> None:
 def test_another_table_of_the_same_name_is_held_by_itself(oid: int) -> None:
     session = running()
     session.frontend(drop("b"))
-    session.means(oid)
+    session.means("b", oid)
     session.take_backend()
-    session.means(oid)  # asked in full: it is none of those that the operator saw
+    session.means("b", oid, kind="r")  # asked in full: it is none of those that the operator saw
     session.take_backend()
     session.surveyed({"b": oid})
     [opened] = session.of(OpenHold)
@@ -241,14 +276,12 @@ def test_what_the_act_has_made_may_be_changed_and_not_dropped() -> None:
     session.backend(complete("CREATE TABLE") + ready("I"))
     session.take_backend()
     session.frontend(query("UPDATE public.b SET id = 1"))
-    session.means(500)
-    session.take_backend()
-    session.means(500)
+    session.means("public.b", 500, kind="r")
     assert session.sent()[-1] == "Q"
     session.backend(complete("UPDATE 1") + ready("I"))
     session.frontend(drop("b"))
-    session.means(500)
-    session.means(500)
+    session.means("b", 500)
+    session.means("b", 500, kind="r")
     session.surveyed({"b": 500})
     assert session.of(OpenHold)
 
@@ -256,22 +289,135 @@ def test_what_the_act_has_made_may_be_changed_and_not_dropped() -> None:
 def test_in_another_schema_nothing_is_covered() -> None:
     session = running()
     session.frontend(query("DROP INDEX other.i"))
-    session.means(700, kind="i", schema="other")
+    session.means("other.i", 700)
     session.take_backend()
-    session.means(700, kind="i", schema="other")
+    session.means("other.i", 700, kind="i", schema="other")
     assert session.of(OpenHold)
     assert "Q" not in session.sent()
 
 
 @pytest.mark.parametrize(("script", "covered"), [
     ("DROP TYPE public.mood", True), ("DROP TYPE mood", True), ("DROP TYPE other.mood CASCADE", False), ("DROP FUNCTION public.f(int)", True),
-    ("DROP SCHEMA public CASCADE", True), ("DROP SCHEMA other CASCADE", False), ("DROP ROLE app", False), ("DROP EXTENSION hstore", False),
+    ("DROP SCHEMA public", True), ("DROP SCHEMA public CASCADE", False), ("DROP FUNCTION public.f(int) CASCADE", False), ("DROP SCHEMA other CASCADE", False), ("DROP ROLE app", False), ("DROP EXTENSION hstore", False),
 ])  # fmt: skip
 def test_objects_without_rows_are_covered_in_its_schemas(script: str, covered: bool) -> None:
     session = running()
     session.frontend(query(script))
     assert (session.sent()[-1:] == "Q") is covered
     assert bool(session.of(OpenHold)) is not covered
+
+
+ACCOUNT: list[object] = ["b", TABLES["b"], "r", "public", False]
+
+
+@pytest.mark.parametrize("script", ["TRUNCATE b CASCADE", "DELETE FROM b", "UPDATE b SET x = 1"])
+@pytest.mark.parametrize(
+    ("reached", "covered"),
+    [
+        ([], True),
+        ([[None, TABLES["c"], "r", "public", False]], True),
+        ([[None, 900, "r", "other", False]], False),
+        ([[None, 900, "r", "public", False]], False),
+        ([[None, TABLES["c"], "r", "public", True]], False),
+    ],
+    ids=["nothing", "another of the act", "another schema", "a new table", "a trigger"],
+)
+def test_what_changes_rows_may_reach_nothing_else(script: str, reached: list[list[object]], covered: bool) -> None:
+    session = running()
+    session.frontend(query(script))
+    session.reaches([ACCOUNT, [None, TABLES["b"], "r", "public", False], *reached])
+    assert (session.sent()[-1] == "Q") is covered
+    assert bool(session.of(OpenHold)) is not covered
+
+
+def test_table_is_emptied_once() -> None:
+    session = running()
+    for expected in (0, 1):
+        session.frontend(query("TRUNCATE b"))
+        session.reaches([ACCOUNT, [None, TABLES["b"], "r", "public", False]])
+        assert len(session.of(OpenHold)) == expected
+        session.backend(complete("TRUNCATE TABLE") + ready("I"))
+
+
+def test_first_statement_counts_as_well() -> None:
+    session = Session()
+    session.frontend(query("TRUNCATE a, public.b CASCADE;"))
+    session.surveyed()
+    session.held()
+    session.decide(APPROVED_BY_ANA)
+    session.surveyed()
+    session.backend(complete("TRUNCATE TABLE") + ready("I"))
+    session.frontend(query("TRUNCATE b"))
+    session.reaches([ACCOUNT])
+    assert len(session.of(OpenHold)) == 2
+
+
+@pytest.mark.parametrize(("oid", "covered"), [(TABLES["b"], True), (900, False)])
+def test_type_goes_with_cascade_where_only_tables_of_the_act_have_it(oid: int, covered: bool) -> None:
+    session = running()
+    session.frontend(query("DROP TYPE public.mood CASCADE"))
+    session.reaches([[None, oid, "r", "public", False]])
+    assert (session.sent()[-1] == "Q") is covered
+
+
+def test_another_role_is_not_covered() -> None:
+    session = running()
+    session.frontend(query("SET ROLE boss"))
+    session.backend(complete("SET") + ready("I"))
+    session.take_backend()
+    session.frontend(drop("b"))
+    session.surveyed({"b": TABLES["b"]})
+    assert session.of(OpenHold)
+
+
+def test_name_with_several_meanings_is_no_part() -> None:
+    session = running()
+    session.frontend(parse('DROP TABLE "b"', "s"), SYNC)
+    session.backend(PARSE_COMPLETE + ready("I"))
+    session.frontend(close("s"), parse('DROP TABLE "other"."t"', "s"), SYNC)
+    session.take_backend()
+    session.frontend(bind("", "s"), execute(), SYNC)
+    assert "C" not in session.sent()
+    session.backend(CLOSE_COMPLETE + PARSE_COMPLETE + ready("I"))
+    assert session.of(OpenHold), "held by itself, although one of its meanings is a part"
+
+
+def test_grant_for_the_session_is_about_one_statement(syncer: Syncer) -> None:
+    syncer.forced = False
+    session = Session()
+    session.frontend(drop("a"))
+    session.surveyed()
+    session(Granted(SEVEN, APPROVED_BY_ANA, None))
+    session(Recorded())
+    assert session.sent()[-1] == "Q"
+    session.backend(complete("DROP TABLE") + ready("I"))
+    session.others.clear()
+    session.frontend(drop("b"))
+    session.surveyed()
+    assert session.of(OpenHold)
+
+
+def test_schema_that_got_a_table_meanwhile_is_held_again() -> None:
+    session = Session()
+    session.frontend(query("DROP SCHEMA public CASCADE;"))
+    session.surveyed()
+    session.held()
+    session.decide(APPROVED_BY_ANA)
+    session.surveyed({**TABLES, "d": 999})
+    [opened] = session.of(OpenHold)[1:]
+    assert opened.request.difference == ("public.d is new",)  # type: ignore[attr-defined]
+    assert "Q" not in session.sent()
+
+
+def test_approval_takes_what_the_most_demanding_rule_of_an_act_takes() -> None:
+    session = Session(environment=Environment.DEVELOPMENT)
+    session.frontend(drop("a"))
+    session.surveyed()
+    [opened] = session.of(OpenHold)
+    request = opened.request  # type: ignore[attr-defined]
+    assert request.severity == "critical"
+    entry = ApprovalEntry.model_validate({"rules": ["truncate"], "approvers": 2})
+    assert needs([entry], request).approvers == 2
 
 
 def test_denied_all_of_it_is_denied_without_asking_again() -> None:
@@ -281,7 +427,7 @@ def test_denied_all_of_it_is_denied_without_asking_again() -> None:
     assert session.seen()[0][0] == "E"
     session.others.clear()
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     session(Recorded())
     [(kind, body), _] = session.seen()
     assert kind == "E"
@@ -289,8 +435,8 @@ def test_denied_all_of_it_is_denied_without_asking_again() -> None:
     assert session.audited() == [AuditEvent.DENIED]
     assert "Q" not in session.sent()
     session.frontend(query("DROP TABLE other.t"))
-    session.means(900, schema="other")
-    session.means(900, schema="other")
+    session.means("other.t", 900)
+    session.means("other.t", 900, kind="r", schema="other")
     session.surveyed()
     assert session.of(OpenHold), "what is not of it is held as always"
     session(FrontendLost())
@@ -303,7 +449,7 @@ def test_expired_all_of_it_is_refused() -> None:
     session(Recorded())
     assert session.seen()[0][0] == "E"
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     session(Recorded())
     assert "in time" in fields(session.seen()[0][1])["M"]
     session(TimerFired(Timer.ACT))
@@ -341,8 +487,8 @@ def test_new_tables_are_no_part_of_it_and_no_reason_to_ask_again() -> None:
     assert session.sent()[-1] == "Q"
     session.backend(complete("DROP TABLE") + ready("I"))
     session.frontend(drop("d"))
-    session.means(999)
-    session.means(999)
+    session.means("d", 999)
+    session.means("d", 999, kind="r")
     session.surveyed({"d": 999})
     assert len(session.of(OpenHold)) == 2
 
@@ -352,18 +498,16 @@ def test_retry_grant_lets_all_of_it_run() -> None:
     session.frontend(drop("a"))
     session.surveyed()
     [opened] = session.of(OpenHold)
-    from proxy.acts import _read
-
-    sight = _read(json.loads(json.dumps({"page_bytes": 8192, "schemas": ["public"], "locks": None, "objects": [
-        {"oid": oid, "node": oid, "schema": "public", "name": name, "kind": "r", "owner": "app", "rows": 5, "pages": 1, "temporary": False}
-        for name, oid in TABLES.items()]})))  # fmt: skip
+    survey_of_it = ActSurvey(b"", ())
+    survey_of_it.row = split(survey(TABLES))[0][1]
+    sight = survey_of_it.sight("UTF8")
     session(Granted(SEVEN, APPROVED_BY_ANA, sight))
     session(Recorded())
     session.surveyed()
     assert session.sent()[-1] == "Q"
     session.backend(complete("DROP TABLE") + ready("I"))
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     assert session.sent()[-1] == "Q"
     assert len(session.of(OpenHold)) == 1
     assert opened is session.of(OpenHold)[0]
@@ -481,7 +625,7 @@ def copied(**settings: object) -> Session:
 def test_all_of_it_is_copied_once_before_the_first_statement() -> None:
     session = copied()
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     sent = split(session.take_backend())
     assert "".join(k for k, _ in sent[-21:]) == "PBECCPBECCPBECCPBECCS"
     check = sent[-6][1].decode()
@@ -499,7 +643,7 @@ def test_all_of_it_is_copied_once_before_the_first_statement() -> None:
 def test_table_that_somebody_wrote_since_is_copied_once_more() -> None:
     session = copied()
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     session.take_backend()
     session.backend(steps(row("f"), tags=4, portals=True))
     [planned] = session.of(PlanCopy)
@@ -531,14 +675,14 @@ def test_in_one_transaction_the_locks_of_the_copy_are_enough() -> None:
     session.backend(complete("DROP TABLE") + ready("T"))
     session.take_backend()
     session.frontend(drop("b"))
-    session.means(TABLES["b"], status="T")
+    session.means("b", TABLES["b"], status="T")
     assert session.sent() == "PBECSQ"
     session.backend(complete("DROP TABLE") + ready("T"))
     session.frontend(query("COMMIT"))
     session.backend(complete("COMMIT") + ready("I"))
     session.take_backend()
     session.frontend(drop("c"))
-    session.means(TABLES["c"])
+    session.means("c", TABLES["c"])
     assert session.sent() != "PBECSQ", "the locks went with the transaction"
 
 
@@ -553,7 +697,7 @@ def test_an_act_that_is_approved_without_a_copy_is_not_copied_in_parts() -> None
     session.backend(complete("DROP TABLE") + ready("I"))
     session.take_backend()
     session.frontend(drop("b"))
-    session.means(TABLES["b"])
+    session.means("b", TABLES["b"])
     assert session.sent()[-1] == "Q"
     assert not session.of(PlanCopy)
 
