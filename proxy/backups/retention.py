@@ -51,14 +51,12 @@ def what_goes(backups: Iterable[Backup], limits: Limits, now: datetime, in_use: 
         if backup.id not in bound and now - backup.created_at > timedelta(days=limits.days):
             remove(backup, f"older than {limits.days:g} days")
     rest = [b for b in kept if b.id not in gone]
-    # Full copies may go after it, so they make a safety copy superfluous only when they are bound to stay.
-    lasting = {b.id for b in rest if b.proof is Proof.EQUAL and (b.hold_id is not None or b.id in bound)}
+    # No full copy makes a safety copy superfluous: when the next one is there, without the table, it goes.
+    lasting = {b.id for b in rest if b.proof is Proof.EQUAL and b.hold_id is not None}
     proven = Counter((b.database, t.name) for b in rest if b.id in lasting for t in b.tables)
 
     def is_only_one(backup: Backup) -> bool:
-        return (
-            backup.hold_id is not None and backup.proof is Proof.EQUAL and any(proven[backup.database, t.name] < 2 for t in backup.tables)
-        )
+        return backup.id in lasting and any(proven[backup.database, t.name] < 2 for t in backup.tables)
 
     def drop(backup: Backup, why: str) -> bool:
         if backup.id in bound or backup.id in gone or is_only_one(backup):

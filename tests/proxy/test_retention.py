@@ -62,10 +62,10 @@ def test_what_a_hold_destroyed_goes_by_age_only_when_it_is_the_only_proven_copy(
     assert gone(drops, Limits(days=7)) == [1, 2]
 
 
-def test_a_full_copy_that_may_go_itself_protects_no_table() -> None:
+def test_a_full_copy_protects_no_table_for_it_goes_when_the_next_is_there() -> None:
     copies = [copy(1, 2, CopyKind.DUMP, "public.b"), copy(2, 1, CopyKind.FULL, "public.b"), copy(3, 0, CopyKind.FULL, "public.a")]
     assert gone(copies, Limits(bytes=1)) == [2]
-    assert gone(copies[:2], Limits(bytes=1)) == [1], "the newest full copy stays, and has it"
+    assert gone(copies[:2], Limits(bytes=1)) == []
 
 
 def test_a_copy_that_is_not_proven_protects_no_table() -> None:
