@@ -20,6 +20,10 @@ from proxy.config import Upstream
 #: How pghold shows in pg_stat_activity.
 APPLICATION_NAME: Final = "pghold"
 
+#: How long a look of ours may wait for a lock while it has others. A session that waits for one of those looks for a deadlock after
+#: deadlock_timeout (1 s), and would be the one that is ended: ours gives up long before (runtime-config-locks.html#GUC-DEADLOCK-TIMEOUT).
+YIELDS_S: Final = 0.2
+
 
 class ControlError(Exception):
     """The server refused a connection of our own, or what was asked on it. The message is for people, without credentials."""

@@ -19,7 +19,7 @@ import structlog
 
 from policy.judgement import Judgement
 from proxy.config import Settings
-from proxy.control import Control, ControlError, first_line
+from proxy.control import YIELDS_S, Control, ControlError, first_line
 from proxy.health import bypass, local, messages, server
 from proxy.health.known import Known
 from proxy.health.memory import Memory
@@ -37,7 +37,6 @@ _log = structlog.stdlib.get_logger()
 OK, WARN, FAIL, UNKNOWN = HealthState.OK, HealthState.WARN, HealthState.FAIL, HealthState.UNKNOWN
 
 _STATEMENT_S: Final = 5.0
-_LOCK_S: Final = 1.0
 #: For all that is asked of one database in one round.
 _DATABASE_S: Final = 20.0
 _SLOW_S: Final = 1.0
@@ -192,7 +191,7 @@ class HealthMonitor:
             return self._not_reached(error), Measured(), None
 
     def _connection(self, database: str):  # type: ignore[no-untyped-def]  # an async context manager, as Control.connection is
-        return self._control.connection(database, statement_timeout_s=_STATEMENT_S, lock_timeout_s=_LOCK_S)
+        return self._control.connection(database, statement_timeout_s=_STATEMENT_S, lock_timeout_s=YIELDS_S)
 
     def _not_reached(self, error: BaseException) -> list[Check]:
         why = "it does not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -19,7 +19,7 @@ import psycopg
 from policy import Context, Engine
 from policy.preview import previews
 from proxy.config import Settings
-from proxy.control import Control, ControlError, first_line
+from proxy.control import YIELDS_S, Control, ControlError, first_line
 from proxy.impact.blocking import Blocking
 from proxy.impact.effects import Target, targets
 from proxy.impact.model import Consequences
@@ -175,7 +175,9 @@ class Foresight:
         following: Hold | None = hold
         current = hold
         try:
-            async with self.control.connection(place[0], role=place[1], statement_timeout_s=self.timeout_s, lock_timeout_s=1.0) as link:
+            async with self.control.connection(
+                place[0], role=place[1], statement_timeout_s=self.timeout_s, lock_timeout_s=YIELDS_S
+            ) as link:
                 self._failures.pop(place, None)
                 while following is not None and self._place(following) == place:
                     current = following
@@ -233,7 +235,7 @@ class Foresight:
     async def _whole_database(self, survey: Survey, target: Target) -> None:
         """Its tables are seen on a connection to it only."""
         role = self._place(survey.hold)[1]
-        async with self.control.connection(target.name, role=role, statement_timeout_s=self.timeout_s, lock_timeout_s=1.0) as link:
+        async with self.control.connection(target.name, role=role, statement_timeout_s=self.timeout_s, lock_timeout_s=YIELDS_S) as link:
             other = replace(survey, link=link, known={})
             await other.everything(target)
             survey.reached, survey.result = other.reached, other.result

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.config import Settings
-from proxy.control import Control
+from proxy.control import YIELDS_S, Control
 from proxy.embedded import bindir
 from proxy.errors import ConfigError
 from proxy.schema_history.model import SchemaObject
@@ -52,7 +52,8 @@ def program(settings: Settings, name: str) -> Path:
 
 async def dump(settings: Settings, control: Control, database: str) -> str:
     """The schema, as pg_dump writes it. Cancelling ends pg_dump. Raises DumpError."""
-    arguments = ("--schema-only", "--no-subscriptions", "--no-tablespaces", "--no-password", "--lock-wait-timeout=2000", "--encoding=UTF8")
+    yields = f"--lock-wait-timeout={YIELDS_S * 1000:.0f}"
+    arguments = ("--schema-only", "--no-subscriptions", "--no-tablespaces", "--no-password", yields, "--encoding=UTF8")
     path = await asyncio.to_thread(program, settings, "pg_dump")
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **control.environment(database)}
     try:

@@ -31,6 +31,8 @@ _log = structlog.stdlib.get_logger()
 _QUIET_S: Final = 2.0
 _AT_MOST_S: Final = 30.0
 _REGULAR_S: Final = 3600.0
+#: A dump that fails is tried so often.
+_TRIES: Final = 5
 #: How long a session may stay in its transaction before its DDL is waited for no longer.
 _OPEN_S: Final = 3600.0
 _LOOK_S: Final = 0.5
@@ -56,6 +58,7 @@ class _Pending:
     holds: dict[int, None] = field(default_factory=dict)
     sessions: dict[SessionId, None] = field(default_factory=dict)
     taken: bool = False  # a dump was made since, and showed nothing new
+    tries: int = 0  # dumps that failed since
 
 
 class SchemaHistory:
@@ -229,8 +232,11 @@ class SchemaHistory:
                 self.problems[database] = str(error) if expected else f"{type(error).__name__}: {error}"
                 _log.warning("schema not kept", database=database, error=str(error))
                 if pending is not None and not was_open:
-                    # Tried again with the next DDL, or within the hour; what passed still explains what will be found.
-                    pending.taken = True
+                    # A table that somebody had locked is free a moment later. Else it is tried again with the next DDL, or within the hour; what
+                    # passed still explains what will be found.
+                    pending.tries += 1
+                    pending.began = pending.last = time.monotonic()
+                    pending.taken = pending.tries >= _TRIES
                 return None
             self.problems.pop(database, None)
             self._looked_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from proxy.config import Settings
+from proxy.control import Control
+from proxy.schema_history.dump import DumpError, dump
+from proxy.upstream import Upstream
 from tests.browsing import Browser, Client
 from tests.integration.test_health import check, health, ident, wait_for_check
 from tests.servers import Pghold, PostgresServer, debian_bindir, embedded_bindir, wait_for
@@ -216,3 +221,33 @@ def test_ddl_waits_for_no_dump(proxy: Pghold) -> None:
         assert time.monotonic() - began < 5
         with pytest.raises(psycopg.errors.DuplicateTable):
             connection.execute("CREATE TABLE quick_1 (id int)")
+
+
+async def test_dump_never_makes_a_session_the_victim_of_a_deadlock(postgres18: PostgresServer) -> None:
+    """It has locked one table and wants another that a session has, which waits for the first: the dump gives up, not the session."""
+    postgres18.sql("DROP DATABASE IF EXISTS yielding")
+    postgres18.sql("CREATE DATABASE yielding")
+    postgres18.sql("CREATE TABLE a (id int); CREATE TABLE b (id int); CREATE TABLE c (id int)", "yielding")
+    control = Control(Upstream(host="127.0.0.1", port=postgres18.port, user="postgres", password=""), 5)
+
+    async def waits_for(table: str) -> None:
+        waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
+        while postgres18.sql(waiting, "yielding") == [(0,)]:
+            await asyncio.sleep(0.01)
+
+    session, other = [await psycopg.AsyncConnection.connect(control.conninfo("yielding")) for _ in range(2)]
+    try:
+        await other.execute("LOCK TABLE b IN ACCESS EXCLUSIVE MODE")
+        await session.execute("LOCK TABLE c IN ACCESS EXCLUSIVE MODE")
+        dumping = asyncio.ensure_future(dump(Settings(), control, "yielding"))
+        await waits_for("b")  # it has a
+        locking = asyncio.ensure_future(session.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DumpError, match="timeout"):
+            # Before the time after which the session looks for a deadlock.
+            async with asyncio.timeout(0.9):
+                await dumping
+        await other.rollback()
+        await locking
+    finally:
+        await session.close()
+        await other.close()

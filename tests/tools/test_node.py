@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import PostgresServer
 from tests.tools.stage import Stage
 
 FOLDER = Path(__file__).parents[1] / "node" / "tools"
@@ -15,20 +13,6 @@ FILLED = (
     "INSERT INTO category (name) SELECT 'c' || g FROM generate_series(1, 7) g",
     "INSERT INTO customer (name) SELECT 'c' || g FROM generate_series(1, 5) g",
 )
-
-
-@pytest.fixture(scope="module")
-def stage(postgres18: PostgresServer) -> Iterator[Stage]:
-    made = Stage(postgres18, "shop_node")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def production(postgres18: PostgresServer) -> Iterator[Stage]:
-    made = Stage(postgres18, "shop_node_live", "production")
-    yield made
-    made.close()
 
 
 def script(name: str, command: str) -> list[str]:
@@ -112,3 +96,16 @@ def test_knex_migration_is_held_once(stage: Stage) -> None:
     code, out = stage.end(process)
     assert code == 0, out
     assert len(stage.contents()) > 10
+
+
+def test_knex_migration_that_drops(stage: Stage) -> None:
+    folder = FOLDER / "knex"
+
+    def migrated() -> None:
+        stage.run([*KNEX, "migrate:latest"], folder, through=False)
+
+    def unlocked() -> None:
+        stage.run([*KNEX, "migrate:unlock"], folder, through=False)
+
+    title = r"Knex migration of up to \d+ tables"
+    stage.is_one_act(migrated, [*KNEX, "migrate:latest"], folder, title, unlocked, MIGRATIONS="./narrowing")

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import PostgresServer, embedded_bindir
+from tests.servers import embedded_bindir
 from tests.tools.stage import Stage
 
 PROJECTS = Path(__file__).parent / "projects"
 DJANGO = [sys.executable, "manage.py"]
 ALEMBIC = [sys.executable, "-m", "alembic"]
-
-
-@pytest.fixture(scope="module")
-def stage(postgres18: PostgresServer) -> Iterator[Stage]:
-    made = Stage(postgres18, "shop_python")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def production(postgres18: PostgresServer) -> Iterator[Stage]:
-    made = Stage(postgres18, "shop_python_live", "production")
-    yield made
-    made.close()
 
 
 # --- dumps ----------------------------------------------------------------------------------------------------------
