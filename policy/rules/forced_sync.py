@@ -17,7 +17,7 @@ class ForcedSync(Rule):
     Why it is held: it is one act of many statements, and the first one tells what the others will do. In production it is denied, unless
       DB_ALLOW_FORCE_SYNC=true or the policy says otherwise; in development it is held as one; in the test environment, and in databases
       whose names match `test_databases`, it passes.
-    Instead: run the migrations, or set DB_ALLOW_FORCE_SYNC=true so that it is held and can be approved
+    Instead: run the migrations; where it is denied, DB_ALLOW_FORCE_SYNC=true lets it be held and approved
     Known gaps: which tools are recognised, and by what, is in docs/tools/
     """
 
