@@ -26,7 +26,8 @@ class Django(Tool):
     Seen with Django 3.2, 4.2 and 5.2; psycopg2 and psycopg.
     - flush is one TRUNCATE of all tables, written as only Django does, in a session that asked for the tables as Django does, or
       with a table of Django's own (`manage.py sqlflush | psql`). What it names is all.
-    - the test database is dropped in a session that has done nothing else; whether that is a loss is told by its name.
+    - the test database is dropped in a session that has done nothing else but set its time zone. Where it did not even do that, it is told by Django's own
+      prefix. Whether that is a loss is told by its name.
     - migrate reads its history first. Which way it goes is written into the history behind each migration, so the two look the same. A migration is a
       deliberate step, so it is never forced. In a test run, everything that the tests do goes through the session of the migrations.
     """
@@ -41,7 +42,8 @@ class Django(Tool):
                 return Act(self.name, "flush", Reach.STATEMENT)
             return None
         if _DROP_DATABASE.match(script):
-            if all(_BEFORE.match(before) for before in evidence.recent):
+            names_it = bool(evidence.recent) or script.startswith('DROP DATABASE "test_')
+            if names_it and all(_BEFORE.match(before) for before in evidence.recent):
                 return Act(self.name, "test database teardown", Reach.DATABASE)
             return None
         if _HISTORY not in evidence.marks or not any(s.kind.startswith(_DESTROYING) for s in evidence.judgement.statements):

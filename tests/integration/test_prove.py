@@ -139,7 +139,7 @@ async def test_functions_of_the_copy_run_without_rights(postgres18: PostgresServ
     postgres18.sql("DROP DATABASE IF EXISTS hostile WITH (FORCE)")
     postgres18.sql("CREATE DATABASE hostile")
     postgres18.sql(
-        f"CREATE FUNCTION check_it(v int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''touch {mark}'''; "
+        f"CREATE FUNCTION check_it(v int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''cat > {mark}'''; "
         "RETURN true; EXCEPTION WHEN insufficient_privilege THEN RETURN true; END $$;"
         "CREATE TABLE hostile (v int); INSERT INTO hostile VALUES (1); ALTER TABLE hostile ADD CHECK (check_it(v))",
         "hostile",

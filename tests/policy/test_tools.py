@@ -50,11 +50,21 @@ def test_recorded_session(recording: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["DROP TABLE account", "DROP TABLE IF EXISTS account CASCADE;", "TRUNCATE a, b", "DROP SCHEMA public CASCADE", "drop table a"]
+    "script",
+    [
+        "DROP TABLE account",
+        "DROP TABLE IF EXISTS account CASCADE;",
+        "TRUNCATE a, b",
+        "DROP SCHEMA public CASCADE",
+        "drop table a",
+        'DROP DATABASE "shop"',
+        "DROP DATABASE shop",
+    ],
 )
-def test_what_a_person_types_is_no_act(script: str) -> None:
+@pytest.mark.parametrize("recent", [(), ("SELECT 1",)])
+def test_what_a_person_types_is_no_act(script: str, recent: tuple[str, ...]) -> None:
     judgement = Engine().judge(script.encode(), Context())
-    assert recognise(Evidence("psql", "shop", frozenset(judgement.marks), ("SELECT 1",), script, judgement)) is None
+    assert recognise(Evidence("psql", "shop", frozenset(judgement.marks), recent, script, judgement)) is None
 
 
 @pytest.mark.parametrize("script", ["DROP TABLE " + '"' * 50_000, "DROP TABLE IF EXISTS " + "a." * 30_000, "\nDROP TABLE " + "a" * 60_000])
