@@ -91,8 +91,12 @@ def test_a_count_that_takes_too_long_is_an_estimate(server: PostgresServer) -> N
         wait_for(lambda: _running(server) == 0, 15)
 
 
+_ASKING = "application_name = 'pghold' AND state = 'active' AND query LIKE '%slow a, slow b%'"
+
+
 def _running(server: PostgresServer) -> int:
-    return int(server.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pghold' AND state = 'active'")[0][0])
+    """Of the slow question, not of the quick ones before it."""
+    return int(server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {_ASKING}")[0][0])
 
 
 def test_stopping_ends_a_question_that_runs(server: PostgresServer) -> None:
@@ -112,7 +116,7 @@ def test_a_connection_that_is_killed_in_the_middle_is_said_and_the_next_hold_is_
     with proxied(server, impact_timeout_s="60") as proxy:
         with held(proxy, SLOW) as hold:
             wait_for(lambda: _running(server) == 1, 10)
-            server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pghold' AND state = 'active'")
+            server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_ASKING}")
             wait_for(lambda: proxy.metric("pghold_impact_found_total") >= 1, 10)
             told = consequences(proxy, hold["id"])
             assert "terminating connection" in told["matching"][1]["problem"]
